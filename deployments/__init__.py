@@ -1,0 +1,1 @@
+"""The set-up: run by hand or by CI, imported by nobody."""
