@@ -1,0 +1,126 @@
+"""The calls of PostgreSQL's programs, each a pure function to a `Command`."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from blocks.process import Command
+
+Section = Literal["pre-data", "data", "post-data"]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """How a program reaches a database: a conninfo without its password, and where that lies.
+
+    Args:
+        dbname: A conninfo for `--dbname`; it never holds a password.
+        environment: PGPASSFILE and libraries' paths.
+        pass_fds: Descriptors that `environment` speaks of.
+    """
+
+    dbname: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    pass_fds: tuple[int, ...] = ()
+
+    def with_environment(self, added: Mapping[str, str]) -> "Connection":
+        """Return the same connection for programs that need `added` in their environment."""
+        return replace(self, environment={**self.environment, **added})
+
+
+@dataclass(frozen=True)
+class DumpSelection:
+    """What a dump leaves out or is limited to; names are exact (schema, name) pairs."""
+
+    include_schemas: tuple[str, ...] = ()
+    exclude_schemas: tuple[str, ...] = ()
+    include_tables: tuple[tuple[str, str], ...] = ()
+    exclude_tables: tuple[tuple[str, str], ...] = ()
+    exclude_table_data: tuple[tuple[str, str], ...] = ()
+
+
+def dump(
+    program: Path, connection: Connection, *, snapshot: str, lock_wait_seconds: float, selection: DumpSelection
+) -> Command:
+    """pg_dump of a snapshot in the custom format, uncompressed, to stdout."""
+    names = (
+        *(f"--schema={pattern(name)}" for name in selection.include_schemas),
+        *(f"--exclude-schema={pattern(name)}" for name in selection.exclude_schemas),
+        *(f"--table={pattern(*name)}" for name in selection.include_tables),
+        *(f"--exclude-table={pattern(*name)}" for name in selection.exclude_tables),
+        *(f"--exclude-table-data={pattern(*name)}" for name in selection.exclude_table_data),
+    )
+    return _command(
+        program,
+        connection,
+        "--format=custom",
+        "--compress=0",
+        f"--snapshot={snapshot}",
+        f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
+        *(("--strict-names",) if names else ()),
+        *names,
+    )
+
+
+def dump_schema(program: Path, connection: Connection) -> Command:
+    """pg_dump of the definitions alone, as a trial."""
+    return _command(program, connection, "--schema-only", "--format=custom", "--lock-wait-timeout=10000")
+
+
+def dump_globals(program: Path, connection: Connection, *, passwords: bool) -> Command:
+    """pg_dumpall of roles and tablespaces to stdout; without `passwords` it does not need pg_authid."""
+    return _command(
+        program, connection, "--globals-only", *(() if passwords else ("--no-role-passwords",))
+    )
+
+
+def list_archive(program: Path, connection: Connection) -> Command:
+    """pg_restore's table of contents of the archive on stdin; it reads no further than it must."""
+    return Command((str(program), "--list"), connection.environment)
+
+
+def restore(
+    program: Path,
+    connection: Connection,
+    *,
+    section: Section,
+    archive: Path | None = None,
+    jobs: int = 1,
+    use_list: Path | None = None,
+    no_owner: bool = False,
+) -> Command:
+    """pg_restore of one section from a file, or from stdin when there is none.
+
+    It goes on after an error: whoever calls reads the errors, and counts any as a failure.
+    """
+    return _command(
+        program,
+        connection,
+        f"--section={section}",
+        *((f"--jobs={jobs}",) if jobs > 1 else ()),
+        *((f"--use-list={use_list}",) if use_list else ()),
+        *(("--no-owner",) if no_owner else ()),
+        *((str(archive),) if archive else ()),
+    )
+
+
+def run_sql(program: Path, connection: Connection) -> Command:
+    """psql of the script on stdin, going on after errors, without the user's psqlrc."""
+    return _command(program, connection, "--no-psqlrc", "--quiet", "--file=-")
+
+
+def pattern(*parts: str) -> str:
+    """Return the psql pattern that matches exactly one name: `schema`, or `schema`.`table`."""
+    return ".".join('"' + re.sub('"', '""', part) + '"' for part in parts)
+
+
+def _command(program: Path, connection: Connection, *options: str) -> Command:
+    argv = (str(program), "--no-password", f"--dbname={connection.dbname}", *options)
+    return Command(argv, connection.environment, connection.pass_fds)
+
+
+def table_of_contents(listing: str) -> Iterable[str]:
+    """Yield the entries of pg_restore's `--list`, without its comments."""
+    return (line for line in listing.splitlines() if line and not line.startswith(";"))

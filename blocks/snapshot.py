@@ -1,0 +1,169 @@
+"""Locks, then the snapshot: one session that holds everything still for as long as a backup reads.
+
+MVCC does not shield from TRUNCATE and ALTER TABLE. So all tables are locked first, which takes no
+snapshot, and only then is the snapshot taken: whoever waited for a lock saw the other's work committed,
+and nobody changes a table after that. The session stays open to the end and counts rows itself: a second
+one would queue behind a migration that waits for our locks.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+
+from blocks.errors import RightsMissing, StreamAborted, TablesChanged
+from blocks.inventory import (
+    Inventory,
+    Progress,
+    RowCount,
+    SequenceState,
+    Table,
+    count_rows,
+    read_sequences,
+    take_inventory,
+)
+from blocks.locks import lock_tables, take_backup_lock
+from blocks.pgcommands import DumpSelection
+from blocks.postgres import Pin, PostgresDatabase, Session, pin
+from blocks.selection import qualified
+from blocks.server_errors import translated
+
+ATTEMPTS = 3
+_CANCEL_SECONDS = 5.0
+_NAMED = 5
+
+
+@dataclass
+class Snapshot:
+    """A moment of the database that other sessions can import while this one lives.
+
+    Args:
+        name: For `pg_dump --snapshot`.
+        taken_at: By the server's clock; all that was committed before it is in the snapshot.
+        sequences: As they stood just after; they heed no snapshot, so a dump holds these values or later.
+        selection: The exact names that make pg_dump dump the tables that are locked here, and no others.
+    """
+
+    name: str
+    taken_at: datetime
+    connection: Session
+    pin: Pin
+    tables: tuple[Table, ...]
+    sequences: tuple[SequenceState, ...]
+    selection: DumpSelection
+    _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def count_rows(self, progress: Progress = lambda *_: None) -> list[RowCount]:
+        """Count the rows that the dump holds of each table.
+
+        Raises:
+            StreamAborted: `cancel` was called.
+            ConnectionLost: The server ended the session; a standby may do so when it falls behind.
+        """
+        with self._busy:
+            try:
+                return count_rows(self.connection, self.tables, lambda *done: self._go_on(progress, *done))
+            except Exception:
+                self._raise_if_cancelled()
+                raise
+
+    def cancel(self, cause: BaseException | None = None) -> None:  # noqa: ARG002 - a Chain's stop
+        """End the counting, from any thread; a no-op when none is going on."""
+        self._cancelled.set()
+        with suppress(psycopg.Error):
+            self.connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def check(self) -> None:
+        """Raise `ConnectionLost` unless the session lives and still holds its locks and its snapshot."""
+        with self._busy, translated("holding the snapshot"):
+            self.connection.execute("SELECT 1")
+
+    def stop(self) -> None:
+        """End a counting that still goes on, and wait until it has."""
+        if self._busy.locked():
+            self.cancel()
+        if self._busy.acquire(timeout=2 * _CANCEL_SECONDS):
+            self._busy.release()
+
+    def _go_on(self, progress: Progress, done: int, total: int) -> None:
+        self._raise_if_cancelled()
+        progress(done, total)
+
+    def _raise_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise StreamAborted("the counting of rows was cancelled") from None
+
+
+@contextmanager
+def locked_snapshot(
+    database: PostgresDatabase,
+    *,
+    lock_name: str,
+    busy_timeout_seconds: float,
+    on_wait: Callable[[str], None],
+) -> Iterator[Snapshot]:
+    """Hold a snapshot of the database with every dumped table locked, in ACCESS SHARE mode, before it.
+
+    Args:
+        lock_name: Of the advisory lock that only one backup of a database holds at a time.
+        busy_timeout_seconds: How long to wait for another backup that holds it.
+        on_wait: Told who holds it, at first and then once a minute.
+
+    Raises:
+        BackupLockHeld: The other backup did not end in time.
+        LockNotGranted: A table stayed locked for longer than the database's `lock_wait_seconds`.
+        TablesChanged: Tables came and went, three times over.
+        RightsMissing: The role may not read a table.
+        ConnectionLost: The session was ended; also when that is found at the end only.
+    """
+    session = database.connect()
+    try:
+        take_backup_lock(session, lock_name, busy_timeout_seconds, on_wait)
+        snapshot = _take_snapshot(session, database)
+        try:
+            yield snapshot
+            snapshot.check()
+        finally:
+            snapshot.stop()
+    finally:
+        session.close()
+
+
+def _take_snapshot(session: Session, database: PostgresDatabase) -> Snapshot:
+    for _ in range(ATTEMPTS):
+        listed = take_inventory(session, database.selection)
+        _refuse_unreadable(listed.tables)
+        with translated("beginning"):
+            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        with suppress(TablesChanged):
+            lock_tables(session, listed.tables, database.lock_wait_seconds)
+            with translated("taking the snapshot"):
+                row = session.execute("SELECT pg_export_snapshot(), statement_timestamp()").fetchone()
+            found = take_inventory(session, database.selection)
+            if row is not None and _names(found) == _names(listed):
+                states = tuple(read_sequences(session, found.sequences))
+                return Snapshot(row[0], row[1], session, pin(session), found.tables, states, found.names)
+        with translated("starting over"):
+            session.execute("ROLLBACK")
+    raise TablesChanged(
+        f"tables came and went while they were being locked, {ATTEMPTS} times over",
+        "run the backup when no migration runs",
+    )
+
+
+def _names(inventory: Inventory) -> set[tuple[int, str, str]]:
+    return {(table.oid, table.schema, table.name) for table in inventory.tables}
+
+
+def _refuse_unreadable(tables: Sequence[Table]) -> None:
+    refused = [qualified(table.schema, table.name) for table in tables if not table.may_read]
+    if refused:
+        more = f" and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+        raise RightsMissing(
+            f"the role may not read {', '.join(refused[:_NAMED])}{more}",
+            "run `pgsalvo doctor`, which prints the GRANT statements that are missing",
+        )

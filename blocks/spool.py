@@ -1,0 +1,233 @@
+"""What lies between two steps that run at the same time: a `Pipe` in memory, a `SpoolFile` on disk.
+
+Both keep one contract: **an end is a success only if the writer committed**. A writer that dies, or
+closes without `commit()`, makes every reader raise `StreamAborted`; a reader that gives up makes the
+writer raise. A `Chain` ties the links of one attempt together and keeps the first cause.
+"""
+
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from blocks.errors import SpoolError, SpoolFull, StreamAborted
+
+CHUNK_BYTES = 1 << 20
+LOCK_NAME = "in-use.lock"
+
+
+class Sink(Protocol):
+    """The writing end that both kinds of link offer."""
+
+    def write(self, chunk: bytes) -> None: ...
+    def commit(self) -> None: ...
+    def abort(self, cause: BaseException) -> None: ...
+
+
+class Pipe:
+    """A bounded hand-over in memory from one writer to one reader.
+
+    Args:
+        depth: Chunks in flight before the writer waits; with chunks of 1 MiB this is MiB of memory.
+    """
+
+    def __init__(self, depth: int = 8) -> None:
+        self._chunks: deque[bytes] = deque()
+        self._depth = depth
+        self._changed = threading.Condition()
+        self._committed = False
+        self._aborted = False
+
+    def write(self, chunk: bytes) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or len(self._chunks) < self._depth)
+            if self._aborted:
+                raise StreamAborted("the reading end gave up")
+            self._chunks.append(chunk)
+            self._changed.notify_all()
+
+    def commit(self) -> None:
+        """End the stream as a success."""
+        with self._changed:
+            self._committed = True
+            self._changed.notify_all()
+
+    def abort(self, cause: BaseException) -> None:  # noqa: ARG002 - the contract's signature
+        """End the stream as a failure; both ends raise from now on."""
+        with self._changed:
+            self._aborted = True
+            self._chunks.clear()
+            self._changed.notify_all()
+
+    def read(self) -> Iterator[bytes]:
+        """Yield the chunks in order; raise `StreamAborted` unless the writer committed."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._chunks or self._committed or self._aborted)
+                if self._aborted:
+                    raise StreamAborted("the writing end gave up")
+                if not self._chunks:
+                    return
+                chunk = self._chunks.popleft()
+                self._changed.notify_all()
+            yield chunk
+
+
+class SpoolFile:
+    """A file that any number of readers read from its beginning while it is still being written."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self._changed = threading.Condition()
+        self._committed = False
+        self._aborted = False
+        self._file: BinaryIO = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", 0)
+
+    def write(self, chunk: bytes) -> None:
+        if self._aborted:
+            raise StreamAborted("a reading end gave up")
+        try:
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise _disk_error(error, self.path) from error
+        with self._changed:
+            self.size_bytes += len(chunk)
+            self._changed.notify_all()
+
+    def commit(self) -> None:
+        """End the file as a success: readers stop at its last byte."""
+        with self._changed:
+            self._committed = not self._aborted
+            self._file.close()
+            self._changed.notify_all()
+
+    def abort(self, cause: BaseException) -> None:  # noqa: ARG002 - the contract's signature
+        """End the file as a failure; readers and writer raise from now on. A committed file stays whole."""
+        with self._changed:
+            self._aborted = not self._committed
+            self._changed.notify_all()
+
+    def read(self) -> Iterator[bytes]:
+        """Yield the file from its beginning, waiting for the writer; raise `StreamAborted` if it gave up."""
+        offset = 0
+        with self.path.open("rb", buffering=0) as file:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(
+                        lambda: self._aborted or self._committed or self.size_bytes > offset
+                    )
+                    if self._aborted:
+                        raise StreamAborted("the writing end gave up")
+                    available = self.size_bytes - offset
+                if not available:
+                    return
+                chunk = file.read(min(CHUNK_BYTES, available))
+                if not chunk:
+                    raise SpoolError(f"{self.path} became shorter while it was being read")
+                offset += len(chunk)
+                yield chunk
+
+
+class SpoolDirectory:
+    """A run's own directory below `root`, held by flock and removed at the end.
+
+    A directory that nobody holds belongs to a run that was killed: `sweep` clears it.
+    """
+
+    def __init__(self, root: Path, name: str) -> None:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+        self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def file(self, name: str) -> SpoolFile:
+        return SpoolFile(self.path / name)
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def __enter__(self) -> "SpoolDirectory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove the directories below `root` whose run is dead, and return them."""
+    removed = []
+    for lock_path in sorted(root.glob(f"*/{LOCK_NAME}")):
+        descriptor = os.open(lock_path, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(lock_path.parent, ignore_errors=True)
+            removed.append(lock_path.parent)
+        finally:
+            os.close(descriptor)
+    return removed
+
+
+def free_bytes(directory: Path) -> int:
+    """Return the bytes that an unprivileged writer can still put below `directory`, which may not exist yet."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+class Chain:
+    """The links of one attempt: the first failure is kept, and it stops every other link."""
+
+    def __init__(self) -> None:
+        self.first_cause: BaseException | None = None
+        self._stops: list[Callable[[BaseException], None]] = []
+        self._lock = threading.Lock()
+
+    def add(self, stop: Callable[[BaseException], None]) -> None:
+        """Call `stop(cause)` when a link fails, at once if one already has."""
+        with self._lock:
+            self._stops.append(stop)
+            cause = self.first_cause
+        if cause is not None:
+            stop(cause)
+
+    def fail(self, cause: BaseException) -> None:
+        """Keep `cause` if it is the first that is no consequence of another, and stop every link."""
+        with self._lock:
+            if self.first_cause is None or isinstance(self.first_cause, StreamAborted):
+                self.first_cause = cause
+            stops = list(self._stops)
+        for stop in stops:
+            stop(cause)
+
+    @contextmanager
+    def link(self, stop: Callable[[BaseException], None] | None = None) -> Iterator[None]:
+        """Run one link: whatever it raises fails the chain; `stop` ends it when another link fails."""
+        try:
+            if stop is not None:
+                self.add(stop)
+            yield
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+
+def _disk_error(error: OSError, path: Path) -> SpoolError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return SpoolFull(
+            f"no room left in the spool directory {path.parent.parent}",
+            "free some space there, or set spool_directory to a larger disk",
+        )
+    return SpoolError(f"cannot write to {path}: {error.strerror}")

@@ -1,0 +1,119 @@
+"""What the errors of an S3 server mean, whichever client met them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as ConnectionFailed
+from obstore.exceptions import BaseError as MoveError
+from obstore.exceptions import UnauthenticatedError
+
+from blocks.errors import (
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+    StoreForbidden,
+    StoreFull,
+    StoreUnreachable,
+)
+
+_FORBIDDEN = {
+    "AccessDenied": "allow them s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, "
+    "s3:AbortMultipartUpload and s3:ListBucketMultipartUploads on the bucket",
+    "InvalidAccessKeyId": "the server does not know the access key: correct access_key_id",
+    "SignatureDoesNotMatch": "the secret is not the access key's: correct secret_access_key",
+    "ExpiredToken": "the temporary credentials are over: use ones that can be renewed",
+    "InvalidToken": "the session token is not the access key's",
+    "RequestTimeTooSkewed": "this host's clock is wrong: set it",
+}
+_WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
+_FULL = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+_TRANSIENT = {"RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
+_MISSING = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
+_TAKEN = {"PreconditionFailed", "412"}
+
+_CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
+_STATUS = re.compile(r"status code: (\d{3})\b")
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn an error of either client into one of ours, without its text.
+
+    That text quotes addresses and the server's answer, and Prefect logs causes: hence `from None`.
+    """
+    try:
+        yield
+    except (ClientError, BotoCoreError, MoveError, OSError) as error:
+        raise store_error(error, what) from None
+
+
+def store_error(error: Exception, what: str) -> StoreError:
+    """Return our error for one of boto3 or obstore, with nothing of its text but the server's code."""
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError)):
+        return StoreForbidden(
+            f"{what}: no credentials ({type(error).__name__})",
+            "name a credentials block or keys, or give this host a role",
+        )
+    if isinstance(error, SSLError):
+        return StoreError(
+            f"{what}: the server's certificate is not trusted", "name its authority in AWS_CA_BUNDLE"
+        )
+    code, status = answer_of(error)
+    if code or status:
+        return _refusal(code or str(status), status, what)
+    if isinstance(error, UnauthenticatedError):
+        return StoreForbidden(
+            f"{what}: the credentials could not be renewed", "see whether the role still exists"
+        )
+    if isinstance(error, BotoCoreError) and not isinstance(error, (HTTPClientError, ConnectionFailed)):
+        return StoreError(f"{what}: {type(error).__name__}", "see region, endpoint_url and the AWS profile")
+    return StoreUnreachable(
+        f"{what}: no answer ({type(error).__name__})",
+        "see endpoint_url, the network, and whether the server runs",
+    )
+
+
+def answer_of(error: Exception) -> tuple[str, int]:
+    """Return the server's error code and HTTP status, "" and 0 where it gave none."""
+    if isinstance(error, ClientError):
+        response = error.response
+        return str(response["Error"].get("Code", "")), response.get("ResponseMetadata", {}).get(
+            "HTTPStatusCode", 0
+        )
+    code, status = _CODE.search(str(error)), _STATUS.search(str(error))
+    return code[1] if code else "", int(status[1]) if status else 0
+
+
+def no_such_bucket(what: str) -> StoreError:
+    return StoreError(f"{what}: there is no such bucket", "make the bucket, or correct its name")
+
+
+def _refusal(code: str, status: int, what: str) -> StoreError:
+    text = f"{what}: the server said {code}"
+    if code == "NoSuchBucket":
+        return no_such_bucket(what)
+    if code in _WRONG_REGION or status == 301:
+        return StoreError(text, "set region to the bucket's")
+    if code in _FULL or status == 507:
+        return StoreFull(text, "raise the quota, or keep fewer backups")
+    if code in _TAKEN:
+        return ObjectExists(text)
+    if code in _MISSING:
+        return ObjectMissing(text)
+    if code in _TRANSIENT or status == 429 or status >= 500:
+        return StoreUnreachable(text)
+    if code in _FORBIDDEN or status in (401, 403):
+        return StoreForbidden(
+            text, _FORBIDDEN.get(code, "see the credentials and their rights on the bucket")
+        )
+    return StoreError(text)

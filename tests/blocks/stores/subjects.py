@@ -1,0 +1,64 @@
+"""Stores under test, each with what goes past it: seeding, and an upload that nobody finishes."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3  # type: ignore[import-untyped]
+
+from blocks.stores import LocalStore, Store
+from blocks.stores.memory import MemoryStore
+from tests.servers.s3 import S3Server
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An empty store; `seed` makes empty objects at once, `begin_upload` leaves what a kill leaves."""
+
+    store: Store
+    seed: Callable[[Iterable[str]], None]
+    begin_upload: Callable[[str], None]
+
+
+def make_files(root: Path, keys: Iterable[str]) -> None:
+    for key in keys:
+        (root / key).parent.mkdir(parents=True, exist_ok=True)
+        (root / key).touch()
+
+
+def local_subject(directory: Path) -> Subject:
+    root = directory / "store" / "some" / "folder"
+
+    def begin_upload(key: str) -> None:
+        target = root / key
+        make_files(root, [str(Path(key).with_name(f".{target.name}.01234567.part"))])
+
+    store = LocalStore(path=str(directory / "store"), prefix="some/folder")
+    return Subject(store, lambda keys: make_files(root, keys), begin_upload)
+
+
+def memory_subject() -> Subject:
+    store = MemoryStore()
+
+    def seed(keys: Iterable[str]) -> None:
+        for key in keys:
+            store.put(key, [])
+
+    def begin_upload(key: str) -> None:
+        store.begin_upload(key)
+
+    return Subject(store, seed, begin_upload)
+
+
+def s3_subject(server: S3Server, bucket: str) -> Subject:
+    root = server.directory / bucket / "some" / "folder"
+
+    def begin_upload(key: str) -> None:
+        session = boto3.Session(server.access_key_id, server.secret_access_key, region_name=server.region)
+        client = session.client("s3", endpoint_url=server.endpoint_url)
+        client.create_multipart_upload(Bucket=bucket, Key=f"some/folder/{key}")
+        client.close()
+
+    return Subject(
+        server.store(bucket, prefix="some/folder"), lambda keys: make_files(root, keys), begin_upload
+    )

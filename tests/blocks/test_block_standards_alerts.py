@@ -1,0 +1,15 @@
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
+
+from blocks.alerts import SlackAlert
+
+
+class TestSlackAlert(BlockStandardTestSuite):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return SlackAlert
+
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """A logo would be fetched from a network by every browser that shows the block."""
+        assert block._logo_url is None

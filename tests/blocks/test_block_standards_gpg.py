@@ -1,0 +1,23 @@
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
+
+from blocks.gpg_keys import GpgRecipients, GpgSecretKey
+
+
+class _GpgBlock(BlockStandardTestSuite):
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """A logo would be fetched from a network by every browser that shows the block."""
+        assert block._logo_url is None
+
+
+class TestGpgRecipients(_GpgBlock):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return GpgRecipients
+
+
+class TestGpgSecretKey(_GpgBlock):
+    @pytest.fixture
+    def block(self) -> type[Block]:
+        return GpgSecretKey
