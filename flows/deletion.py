@@ -1,0 +1,30 @@
+"""A backup deleted by hand, with a reason; never the last verified one, nor a held one."""
+
+from flows.catalogue import Copy, find
+from flows.core.errors import PruneRefused
+from flows.core.verification import Verdict
+from flows.plan import BackupPlan
+from flows.prune import delete_backup
+from flows.reports import read_all
+
+
+def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
+    """Delete one backup on every destination that holds it, and return a line for each.
+
+    Raises:
+        PruneRefused: It is held, or it is the last verified backup.
+    """
+    backups = read_all(plan)
+    backup = find(backups, wanted)
+    holds = sorted({hold for copy in backup.copies for hold in copy.holds})
+    if holds:
+        raise PruneRefused(f"backup {backup.backup_id} is held: {', '.join(holds)}", "take the hold away first")
+    verified = [other for other in backups if other.verdict is Verdict.VERIFIED]
+    if [other.backup_id for other in verified] == [backup.backup_id]:
+        raise PruneRefused(f"backup {backup.backup_id} is the last verified one", "verify another backup first")
+    return [_deleted(plan, copy, reason) for copy in backup.copies]
+
+
+def _deleted(plan: BackupPlan, copy: Copy, reason: str) -> str:
+    delete_backup(plan, copy.store, copy)
+    return f"deleted {copy.backup_id} on {copy.store.name}: {reason}"

@@ -1,0 +1,185 @@
+"""What a person wants to know before trusting a plan: each check is one line, with its remedy.
+
+Nothing here starts a backup or Prefect's API; a store is probed with one small object that is removed.
+"""
+
+
+import socket
+import secrets
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from typing import Literal
+
+from blocks import gpg, pgcommands, pgtools, rights
+from blocks.identity import Identity, extensions, identity, properties, sizes
+from blocks.inventory import take_inventory
+from blocks.postgres import Pin, pin
+from blocks.errors import ScratchError, StoreForbidden, WorldError
+from blocks.pgtools import ClientPrograms
+from blocks.process import run_checked
+from blocks.scratch import ScratchServer
+from blocks.spool import Chain, SpoolDirectory, free_bytes
+from blocks.stores import Store
+from flows.core.errors import BackupError
+from flows.core.naming import plan_prefix
+from flows.core.verification import Verdict
+from flows.plan import BackupPlan
+from flows.progress import human_bytes
+from flows.reports import read_all
+from flows.scratch_needs import refuse_lacks
+
+Status = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor: what was looked at, how it is, and what to do if it is not well."""
+
+    name: str
+    status: Status
+    message: str
+    remedy: str = ""
+
+
+Checks = Iterator[Check]
+
+
+def examine(plan: BackupPlan, schedules: Callable[[BackupPlan], Checks] | None = None) -> Iterator[Check]:
+    """Yield every check of a plan; one that fails does not keep the others from being made.
+
+    Args:
+        schedules: Looks at the plan's schedules where a Prefect server is configured.
+    """
+    for name, checks in (
+        ("database", lambda: _database(plan)),
+        ("recipients", lambda: _recipients(plan)),
+        ("spool", lambda: _spool(plan)),
+        *((f"store {store.name}", lambda store=store: _store(plan, store)) for store in plan.stores),
+        ("copies", lambda: _copies(plan)),
+        ("verification", lambda: _verification(plan)),
+        ("alerts", lambda: _alerts(plan)),
+        *((("schedule", lambda: schedules(plan)),) if schedules else ()),
+    ):
+        yield from _told(name, checks)
+
+
+def _told(name: str, checks: Callable[[], Checks]) -> Checks:
+    try:
+        yield from checks()
+    except (WorldError, BackupError) as error:
+        yield Check(name, "error", error.message, error.hint)
+
+
+def _database(plan: BackupPlan) -> Checks:
+    target = plan.database.resolve()
+    for notice in target.notices:
+        yield Check("database", "warning", notice)
+    with plan.database.connect() as session:
+        who = identity(session)
+        yield Check("connection", "ok", f"PostgreSQL {who.server_version}, database {who.dbname}")
+        problems = rights.check_rights(session, plan.database.selection, now=datetime.now(UTC))
+        server = pin(session)
+        size = sizes(session).database_bytes
+        tables = take_inventory(session, plan.database.selection).tables
+        installed = {extension.name for extension in extensions(session)}
+        needs_icu = properties(session).needs_icu
+    if not problems:
+        yield Check("rights", "ok", f"{len(tables)} tables can be read, {human_bytes(size)}")
+    for problem in problems:
+        yield Check("rights", problem.severity, problem.message, problem.remedy)
+    programs, warning = pgtools.find_client(who.major, configured=plan.client_directory)
+    yield Check("pg_dump", "warning" if warning else "ok", warning or f"{programs.version}, {programs.pg_dump}")
+    yield from _trial_dump(plan, server, programs)
+    yield from _scratch(plan, who, installed, needs_icu)
+
+
+def _trial_dump(plan: BackupPlan, server: Pin, programs: ClientPrograms) -> Checks:
+    with plan.database.client_environment(server) as reached:
+        connection = reached.with_environment(programs.environment)
+        archive = run_checked(pgcommands.dump_schema(programs.pg_dump, connection), timeout_seconds=300)
+    yield Check("trial dump", "ok", f"the definitions were dumped, {human_bytes(len(archive))}")
+
+
+def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bool) -> Checks:
+    """Say now what a verification on this host would lack."""
+    try:
+        server = pgtools.find_server(who.major)
+        with ScratchServer(server, plan.spool_root) as scratch:
+            refuse_lacks(who.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu())
+    except ScratchError as error:
+        yield Check("scratch server", "warning", f"a backup could not be verified on this host: {error.message}", error.hint)
+    else:
+        yield Check("scratch server", "ok", f"PostgreSQL {server.version} here can verify a backup")
+
+
+def _recipients(plan: BackupPlan) -> Checks:
+    with (
+        plan.recipients.prepare() as recipients,
+        SpoolDirectory(plan.spool_root, "doctor") as spool,
+    ):
+        for warning in recipients.warnings:
+            yield Check("recipients", "warning", warning, "make a new key before then, and add it to the plan")
+        gpg.encrypt(iter([b"trial"]), recipients, spool.file("trial"), Chain())
+        yield Check("recipients", "ok", f"a test encryption succeeded to {', '.join(recipients.fingerprints)}")
+
+
+def _spool(plan: BackupPlan) -> Checks:
+    with SpoolDirectory(plan.spool_root, "doctor"):
+        yield Check("spool", "ok", f"{plan.spool_root}, {human_bytes(free_bytes(plan.spool_root))} free")
+
+
+def _store(plan: BackupPlan, store: Store) -> Checks:
+    """Write, read, list and delete one small object, outside of any backup."""
+    key = f"{plan_prefix(plan.name)}doctor-{socket.gethostname()}-{secrets.token_hex(4)}"
+    store.put(key, [b"pgsalvo doctor"], expected_bytes=14)
+    if store.read(key) != b"pgsalvo doctor" or key not in {found.key for found in store.list(key)}:
+        yield Check(f"store {store.name}", "error", f"{store.location} does not give back what was written to it")
+        return
+    try:
+        store.delete(key)
+    except StoreForbidden:
+        remedy = 'allow it, or set prune = "separate" and prune from another host'
+        status: Status = "ok" if plan.prune == "separate" else "error"
+        yield Check(f"store {store.name}", status, f"{store.location}: no right to delete", remedy)
+        return
+    yield Check(f"store {store.name}", "ok", f"{store.location}: writes, reads, lists, deletes")
+
+
+def _copies(plan: BackupPlan) -> Checks:
+    if all(store.on_this_host for store in plan.stores):
+        yield Check(
+            "copies", "warning", "OFFSITE_MISSING: every copy lies on this host, and is lost with it",
+            "add a store elsewhere to the plan, such as kind = \"s3\"",
+        )  # fmt: skip
+    else:
+        yield Check("copies", "ok", f"{len(plan.stores)} destinations, at least one off this host")
+
+
+def _verification(plan: BackupPlan) -> Checks:
+    backups = read_all(plan)
+    for backup in backups:
+        for copy in backup.copies:
+            if copy.problem:
+                yield Check("backups", "error", f"{backup.backup_id} on {copy.store.name}: {copy.problem}",
+                            "keep it until you know why; verify another")  # fmt: skip
+    verified = [backup for backup in backups if backup.verdict is Verdict.VERIFIED]
+    if not backups:
+        yield Check("verification", "warning", "there is no backup yet", f"pgsalvo backup {plan.name}")
+    elif not verified:
+        yield Check("verification", "warning", "no verification has ever succeeded", f"pgsalvo verify {plan.name}")
+    else:
+        yield Check("verification", "ok", f"the newest verified backup is {verified[0].backup_id}")
+    if not plan.verify.secret_key or plan.verify.schedule == "never":
+        yield Check("verification", "warning", "this plan never verifies its backups",
+                    "set verify.secret_key and verify.schedule")  # fmt: skip
+
+
+def _alerts(plan: BackupPlan) -> Checks:
+    if not plan.alerts:
+        yield Check("alerts", "warning", "nobody hears of a failed run", 'add [[plans.….alerts]] with kind = "slack"')
+    for alert in plan.alerts:
+        alert.check()
+        yield Check("alerts", "ok", f"{alert.kind}: the address is known")

@@ -1,0 +1,74 @@
+"""Facts out of a database: what the blocks tell of it, put into the core's words."""
+
+from collections.abc import Iterable
+
+from blocks import identity, inventory
+from blocks.inventory import RowCount, SequenceState
+from blocks.postgres import Session
+from blocks.snapshot import Snapshot
+from flows.core.facts import (
+    DatabaseProperties,
+    DatabaseSetting,
+    Extension,
+    Facts,
+    SequenceValue,
+    TableRows,
+)
+from flows.core.naming import BackupId
+from flows.progress import Progress
+
+
+def facts_of(snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progress) -> Facts:
+    """Return the facts of a snapshot; nobody else may use its session meanwhile."""
+    session = snapshot.connection
+    database = identity.identity(session)
+    return Facts(
+        backup_id=backup_id,
+        plan=plan,
+        snapshot_at=snapshot.taken_at,
+        server_version=database.server_version,
+        server_major=database.major,
+        system_identifier=database.system_identifier,
+        dbname=database.dbname,
+        properties=DatabaseProperties.model_validate(vars(identity.properties(session))),
+        sequences=sequences_of(snapshot.sequences),
+        settings=settings_of(session),
+        extensions=tuple(Extension(name=e.name, version=e.version) for e in identity.extensions(session)),
+        roles=tuple(identity.roles(session)),
+        tables=rows_of(snapshot.count_rows(progress.at)),
+    )
+
+
+def restored_rows(session: Session) -> tuple[TableRows, ...]:
+    """Count the rows of a restored database."""
+    return rows_of(inventory.restored_row_counts(session))
+
+
+def restored_sequences(session: Session) -> tuple[SequenceValue, ...]:
+    """Read the sequences of a restored database."""
+    return sequences_of(inventory.read_sequences(session, inventory.take_inventory(session).sequences))
+
+
+def settings_of(session: Session) -> tuple[DatabaseSetting, ...]:
+    """Read what ALTER DATABASE … SET said."""
+    return tuple(
+        DatabaseSetting(role=setting.role, name=setting.name, value=setting.value)
+        for setting in identity.database_settings(session)
+    )
+
+
+def rows_of(counts: Iterable[RowCount]) -> tuple[TableRows, ...]:
+    return tuple(TableRows(schema_name=count.schema, table=count.table, rows=count.rows) for count in counts)
+
+
+def sequences_of(states: Iterable[SequenceState]) -> tuple[SequenceValue, ...]:
+    return tuple(
+        SequenceValue(
+            schema_name=state.schema,
+            sequence=state.name,
+            last_value=state.last_value,
+            is_called=state.is_called,
+            increment=state.increment,
+        )
+        for state in states
+    )

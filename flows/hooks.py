@@ -1,0 +1,90 @@
+"""State hooks: one message to whoever the plan's alerts name, when a run failed or crashed."""
+
+import logging
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.utilities.urls import url_for
+
+from blocks.alerts import Alert
+from blocks.errors import WorldError
+from blocks.references import redact
+from flows.core.errors import BackupError, Unverifiable
+from flows.plan_source import load_plan
+
+logger = logging.getLogger("prefect.pgsalvo")
+
+KINDS = {"back-up": "BACKUP", "verify": "VERIFY", "prune": "PRUNE", "restore": "RESTORE"}
+NEXT_STEPS = {
+    "back-up": "pgsalvo doctor {plan} tells what is missing; then pgsalvo backup {plan}",
+    "verify": "do not rely on this backup: pgsalvo list {plan} shows the last verified one",
+    "prune": "nothing was lost; pgsalvo prune {plan} --dry-run shows what it would do",
+    "restore": "the target is not whole: drop it before you restore again",
+}
+
+
+def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
+    """Send one message about a failed or crashed run to each of the plan's alerts.
+
+    A message that cannot be delivered is reported as such in the run's log.
+    """
+    plan = str((flow_run.parameters or {}).get("plan", ""))
+    try:
+        alerts = load_plan(plan).alerts
+    except (BackupError, WorldError) as error:
+        logger.error("nobody was alerted: the plan %s cannot be read: %s", plan, redact(error.message))
+        return
+    message = Alert(
+        kind=_kind(flow.name, state),
+        plan=plan,
+        step=_step(state),
+        cause=cause_in_one_line(state),
+        address=url_for("flow-run", obj_id=flow_run.id) or "",
+        next_step=_next_step(flow.name, plan, state),
+    )
+    for receiver in alerts:
+        try:
+            receiver.send(message)
+        except WorldError as error:
+            logger.error("the alert was not delivered: %s", redact(error.message))
+
+
+def cause_in_one_line(state: State) -> str:
+    """Return the first cause, scrubbed, without its hint."""
+    error = _error(state)
+    text = error.message if isinstance(error, (BackupError, WorldError)) else state.message or str(error or "")
+    lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
+    return lines[0][:500] if lines else "unknown"
+
+
+def _error(state: State) -> BaseException | None:
+    try:
+        result = state.result(raise_on_failure=False)
+    except Exception:  # noqa: BLE001 - the outermost place: a crashed run's state has no result to read
+        return None
+    return result if isinstance(result, BaseException) else None
+
+
+def _next_step(flow_name: str, plan: str, state: State) -> str:
+    hint = getattr(_error(state), "hint", "")
+    return redact(hint) if hint else NEXT_STEPS.get(flow_name, "").format(plan=plan)
+
+
+def _step(state: State) -> str:
+    """Return which step failed first, as far as the error's traceback tells."""
+    error = _error(state)
+    trace = error.__traceback__ if error else None
+    names = []
+    while trace is not None:
+        names.append(trace.tb_frame.f_code.co_name)
+        trace = trace.tb_next
+    known = ("preflight", "dump", "encrypt", "upload", "facts", "checksum", "commit", "fetch", "open_facts",
+             "restore_definitions", "restore_rows", "restore_rest", "look", "locked_snapshot", "record", "prune_now")  # fmt: skip
+    found = [name for name in names if name in known]
+    return found[-1].replace("_", "-") if found else "start"
+
+
+def _kind(flow_name: str, state: State) -> str:
+    name = KINDS.get(flow_name, flow_name.upper())
+    return f"{name}_UNVERIFIABLE" if isinstance(_error(state), Unverifiable) else f"{name}_FAILED"

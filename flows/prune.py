@@ -1,0 +1,153 @@
+"""The story of a prune: decide on each destination by its own catalogue, then delete, manifests first."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from blocks.errors import StoreError
+from blocks.stores import Store
+from flows import hooks, reports
+from flows.catalogue import Copy, read_store
+from flows.core import naming
+from flows.core.errors import PruneRefused
+from flows.core.naming import BackupId
+from flows.core.retention import litter, prunable
+from flows.plan import BackupPlan
+from flows.plan_source import load_plan
+
+
+@dataclass
+class Pruned:
+    """What happened, or in a dry run would happen, on one destination."""
+
+    destination: str
+    deleted: list[BackupId] = field(default_factory=list)
+    kept: dict[BackupId, list[str]] = field(default_factory=dict)
+    litter: list[BackupId] = field(default_factory=list)
+    pending: int = 0
+
+
+@flow(name="prune", on_failure=[hooks.alert], on_crashed=[hooks.alert])
+def prune(plan: str, dry_run: bool = False) -> list[Pruned]:
+    """Delete the backups that the plan's retention does not keep, and what killed runs left.
+
+    Args:
+        plan: Name of the backup plan.
+        dry_run: Only say what would be deleted.
+    """
+    loaded = load_plan(plan)
+    pruned = prune_plan(loaded, own=None, dry_run=dry_run)
+    reports.publish_prune(loaded, pruned, dry_run)
+    return pruned
+
+
+def prune_plan(plan: BackupPlan, *, own: BackupId | None, dry_run: bool = False) -> list[Pruned]:
+    """Prune every destination; one that fails does not keep the others from it.
+
+    Args:
+        own: The backup of the run that prunes, which is never deleted.
+
+    Raises:
+        ExceptionGroup: What failed on which destination, after all were tried.
+    """
+    done, failures = [], []
+    for store in plan.stores:
+        try:
+            done.append(_prune_store(plan, store, own, dry_run))
+        except (StoreError, PruneRefused) as error:
+            failures.append(error)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise ExceptionGroup(f"pruning {plan.name} failed on {len(failures)} destinations", failures)
+    return done
+
+
+def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: bool) -> Pruned:
+    copies = {copy.backup_id: copy for copy in read_store(store, plan.name)}
+    committed = {identifier: copy for identifier, copy in copies.items() if copy.committed}
+    refuse_unacknowledged(plan, store, committed.values())
+    store_now = store.now()
+    decision = prunable(
+        [copy.entry for copy in committed.values() if copy.manifest],
+        plan.policy,
+        now=datetime.now(UTC),
+        modified_at={identifier: copy.newest_object_at for identifier, copy in committed.items()},
+        store_now=store_now,
+        own=own,
+    )
+    pruned = Pruned(store.name, kept=decision.kept)
+    for copy in committed.values():
+        if not copy.manifest:
+            pruned.kept[copy.backup_id] = [f"not understood, so never deleted: {copy.problem}"]
+    for identifier in decision.deletable:
+        if dry_run or _delete_unheld(plan, store, committed[identifier]):
+            pruned.deleted.append(identifier)
+        else:
+            pruned.kept[identifier] = ["held meanwhile"]
+    pruned.litter = litter(
+        {identifier: copy.newest_object_at for identifier, copy in copies.items()}, committed.keys(), store_now
+    )
+    pruned.litter = [identifier for identifier in pruned.litter if identifier != own]
+    if not dry_run:
+        for identifier in pruned.litter:
+            _delete_objects(plan, store, identifier, copies[identifier].sizes)
+    pruned.pending = _clear_pending(plan, store, store_now, dry_run)
+    return pruned
+
+
+def refuse_unacknowledged(plan: BackupPlan, store: Store, committed: Iterable[Copy]) -> None:
+    """Raise `PruneRefused` if two databases' backups share the prefix and nobody said that this is right."""
+    previous = None
+    for copy in sorted(committed, key=lambda copy: copy.backup_id):
+        if copy.manifest is None:
+            continue
+        if previous is not None and copy.manifest.source != previous.source and not copy.manifest.new_source:
+            raise PruneRefused(
+                f"{store.name} holds backups of two databases under the plan {plan.name}:"
+                f" {previous.backup_id} and {copy.backup_id}",
+                "give each database a plan of its own; if one replaced the other, back up once with --new-source",
+            )
+        previous = copy.manifest
+
+
+def _delete_unheld(plan: BackupPlan, store: Store, copy: Copy) -> bool:
+    """Delete a backup, manifest first, unless somebody put a hold on it since; return whether it is gone."""
+    prefix = naming.backup_prefix(plan.name, copy.backup_id)
+    if any(True for _ in store.list(f"{prefix}holds/")):
+        return False
+    delete_backup(plan, store, copy)
+    return True
+
+
+def delete_backup(plan: BackupPlan, store: Store, copy: Copy) -> None:
+    """Delete one backup: its manifest first, so that whatever happens next, no half of it looks whole."""
+    store.delete(naming.manifest_key(plan.name, copy.backup_id))
+    _delete_objects(plan, store, copy.backup_id, copy.sizes)
+
+
+def _delete_objects(plan: BackupPlan, store: Store, identifier: BackupId, names: Iterable[str]) -> None:
+    for name in sorted(names):
+        store.delete(naming.object_key(plan.name, identifier, name))
+
+
+def _clear_pending(plan: BackupPlan, store: Store, store_now: datetime, dry_run: bool) -> int:
+    """Abort the uploads of dead runs that are older than the grace period; return how many."""
+    from flows.core.retention import GRACE
+
+    old = [
+        upload
+        for upload in store.pending(naming.plan_prefix(plan.name))
+        if store_now - upload.started_at > GRACE
+    ]
+    if not dry_run:
+        for upload in old:
+            store.abort_pending(upload)
+    return len(old)
+
+
+def pruned_rows(pruned: Iterable[Pruned]) -> list[dict[str, object]]:
+    """Return what `pgsalvo prune --json` prints of each destination."""
+    return [asdict(destination) for destination in pruned]

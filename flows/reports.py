@@ -1,0 +1,224 @@
+"""What a person reads in Prefect's UI: a report of each run, and the catalogue as a table.
+
+Names and counts of tables may stand here; rows' values and secrets never do. Publishing runs beside the
+work: if Prefect's API is gone, a warning says so and the backup counts all the same.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from blocks.errors import StoreError
+from flows.beside import beside
+from flows.catalogue import Backup, Copy, committed_backups, read_store
+from flows.core.manifest import Manifest
+from flows.core.retention import retained
+from flows.core.verification import Verdict
+from flows.plan import BackupPlan
+from flows.progress import human_bytes
+from flows.proof import Proof
+
+if TYPE_CHECKING:
+    from flows.core.comparison import Comparison
+    from flows.prune import Pruned
+
+TABLES_SHOWN = 200
+VERDICT_SIGNS = {Verdict.VERIFIED: "✅ verified", Verdict.FAILED: "❌ failed", Verdict.UNVERIFIABLE: "⚠️ unverifiable"}
+
+
+def publish_backup(plan: BackupPlan, manifest: Manifest, warnings: Iterable[str]) -> None:
+    """Publish the report of a backup."""
+    timings = manifest.timings
+    lines = [
+        f"# Backup {manifest.backup_id}",
+        "",
+        f"The database as it was at {_time(manifest.snapshot_at)}, {human_bytes(manifest.size_bytes)},"
+        f" on {', '.join(store.location for store in plan.stores)}.",
+        "",
+        *_table(
+            ("archive", "size", "before compression", "SHA-256"),
+            [
+                (a.name, human_bytes(a.size_bytes), human_bytes(a.plain_bytes), f"`{a.sha256[:16]}…`")
+                for a in manifest.archives
+            ],
+        ),
+        *_table(
+            ("step", "seconds"),
+            [(name, f"{seconds:.1f}") for name, seconds in timings.model_dump().items()],
+        ),
+        f"Encrypted to {', '.join(f'`{fingerprint}`' for fingerprint in manifest.recipients)}."
+        f" PostgreSQL {manifest.versions.server}, pg_dump {manifest.versions.pg_dump}."
+        + ("" if manifest.globals_passwords else " **globals.sql holds no passwords**: the role may not read them."),
+        "",
+        *(f"- ⚠️ {warning}" for warning in warnings),
+        "",
+        f"**Next:** `pgsalvo verify {plan.name} {manifest.backup_id}` proves it.",
+    ]
+    _publish(f"{plan.name}-backup", "\n".join(lines), f"Backup {manifest.backup_id}")
+
+
+def publish_verification(plan: BackupPlan, copy: Copy, proof: Proof) -> None:
+    """Publish the report of a verification, the verdict first."""
+    lines = [f"# {VERDICT_SIGNS[proof.verdict]}: {copy.backup_id} on {copy.store.name}", ""]
+    if proof.reason:
+        lines += [f"**{_escaped(proof.reason)}**", ""]
+    if proof.hint:
+        lines += [f"What to do: {_escaped(proof.hint)}", ""]
+    if proof.comparison is not None:
+        comparison = proof.comparison
+        lines += [
+            f"{comparison.equal_rows:,} rows of {comparison.equal_tables} tables are equal,"
+            f" compared in {proof.seconds:.1f} s.",
+            "",
+            *_findings(comparison),
+            *_rows(comparison),
+        ]
+    lines += [f"- {note}" for note in proof.notes]
+    _publish(f"{plan.name}-verification", "\n".join(lines), f"Verification of {copy.backup_id}")
+    publish_catalogue(plan)
+
+
+def publish_restore(plan: BackupPlan, copy: Copy, comparison: "Comparison") -> None:
+    """Publish the report of a restore into a person's own database."""
+    lines = [
+        f"# Restored {copy.backup_id} from {copy.store.name}",
+        "",
+        f"{comparison.equal_rows:,} rows of {comparison.equal_tables} tables are equal to the facts.",
+        "",
+        *_findings(comparison),
+        *_rows(comparison),
+    ]
+    _publish(f"{plan.name}-restore", "\n".join(lines), f"Restore of {copy.backup_id}")
+
+
+def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -> None:
+    """Publish what was deleted and what was kept, with the reasons."""
+    lines = [f"# {'Would prune' if dry_run else 'Pruned'} {plan.name}", ""]
+    for destination in pruned:
+        lines += [
+            f"## {destination.destination}",
+            "",
+            f"{len(destination.deleted)} backups deleted, {len(destination.kept)} kept,"
+            f" {len(destination.litter)} unfinished ones and {destination.pending} broken uploads cleared.",
+            "",
+            *_table(
+                ("backup", "what", "why"),
+                [(identifier, "deleted", "no rule keeps it") for identifier in destination.deleted]
+                + [(identifier, "kept", _escaped("; ".join(why))) for identifier, why in destination.kept.items()],
+            ),
+        ]
+    _publish(f"{plan.name}-prune", "\n".join(lines), f"Prune of {plan.name}")
+
+
+def publish_catalogue(plan: BackupPlan) -> None:
+    """Publish the plan's catalogue as a table."""
+
+    def publish() -> bool:
+        rows = [
+            {
+                "backup": row["backup_id"],
+                "size": human_bytes(int(str(row["size_bytes"]))),
+                "verdict": row["verdict"] or "not verified",
+                "label": row["label"],
+                "on": ", ".join(row["destinations"]),  # type: ignore[arg-type]
+                "kept because": "; ".join(row["kept_because"]),  # type: ignore[arg-type]
+            }
+            for row in catalogue_rows(plan, read_all(plan))
+        ]
+        create_table_artifact(table=rows, key=f"{plan.name}-catalogue", description=f"Backups of {plan.name}")
+        return True
+
+    beside("the catalogue", publish)
+
+
+def read_all(plan: BackupPlan) -> list[Backup]:
+    """Return the committed backups on every destination that answers, newest first."""
+    copies: list[Copy] = []
+    failures: list[StoreError] = []
+    for store in plan.stores:
+        try:
+            copies += read_store(store, plan.name)
+        except StoreError as error:
+            failures.append(error)
+    if len(failures) == len(plan.stores):
+        raise failures[0]
+    return committed_backups(copies)
+
+
+def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str, object]]:
+    """Return the catalogue in the shape of `pgsalvo list --json`."""
+    kept: dict[str, set[str]] = {}
+    for store in plan.stores:
+        copies = [copy for backup in backups if (copy := backup.copy_on(store.name)) and copy.manifest]
+        for identifier, reasons in retained([copy.entry for copy in copies], plan.policy).items():
+            kept.setdefault(identifier, set()).update(reasons)
+    return [
+        {
+            "backup_id": backup.backup_id,
+            "started_at": backup.manifest.started_at.isoformat() if backup.manifest else None,
+            "size_bytes": backup.manifest.size_bytes if backup.manifest else 0,
+            "label": backup.manifest.label if backup.manifest else "",
+            "verdict": backup.verdict,
+            "holds": sorted({hold for copy in backup.copies for hold in copy.holds}),
+            "destinations": [copy.store.name for copy in backup.copies],
+            "kept_because": sorted(kept.get(backup.backup_id, set())),
+            "problems": [f"{copy.store.name}: {copy.problem}" for copy in backup.copies if copy.problem],
+        }
+        for backup in backups
+    ]
+
+
+def _findings(comparison: "Comparison") -> list[str]:
+    return _table(
+        ("rule", "object", "what"),
+        [(f.rule, _escaped(f.object), _escaped(f.message)) for f in comparison.findings[:TABLES_SHOWN]],
+    )
+
+
+def _rows(comparison: "Comparison") -> list[str]:
+    frame = comparison.rows.head(TABLES_SHOWN)
+    shown = [
+        (_escaped(f"{row.schema_name}.{row.table}"), _count(row.expected), _count(row.restored), row.status)
+        for row in frame.itertuples()
+    ]
+    hidden = len(comparison.rows) - len(shown)
+    more = [f"… and {hidden} more tables; the encrypted report beside the backup holds them all.", ""] if hidden else []
+    return _table(("table", "rows expected", "rows restored", "status"), shown) + more
+
+
+def _count(value: object) -> str:
+    return "–" if value is None or value != value or str(value) == "<NA>" else f"{int(str(value)):,}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    if not rows:
+        return []
+    lines = [header, ["---"] * len(header), *rows]
+    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines] + [""]
+
+
+def _escaped(text: str) -> str:
+    """Return text that cannot break a Markdown table or become a link."""
+    flat = " ".join(text.split())
+    for sign in "\\`*_[]<>|":
+        flat = flat.replace(sign, f"\\{sign}")
+    return flat
+
+
+def _time(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _publish(key: str, markdown: str, description: str) -> None:
+    beside(
+        "the report",
+        lambda: create_markdown_artifact(markdown=markdown, key=key, description=description),
+    )
+
+
+def to_json(rows: object) -> str:
+    """Return one JSON document for a program that reads stdout."""
+    return json.dumps(rows, indent=2, ensure_ascii=False)

@@ -1,0 +1,149 @@
+"""The story of a restore into a person's own database: in a bad night, or onto a new server."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+from pydantic import SecretStr
+
+from blocks import archive_restore, inventory, pgtools
+from blocks.archive_restore import RestoreOutcome
+from blocks.database_settings import apply_settings
+from blocks.errors import ConfigurationError
+from blocks.gpg_program import UnlockedKey
+from blocks.pgcommands import Connection
+from blocks.pgtools import ClientPrograms, parse_version
+from blocks.postgres import PostgresDatabase, pin
+from blocks.references import is_reference
+from blocks.spool import SpoolDirectory, sweep
+from flows import hooks, reports
+from flows.catalogue import Copy, committed_backups, find, read_store
+from flows.core.comparison import Comparison, compare
+from flows.core.errors import BackupError, VerificationFailed
+from flows.core.naming import GLOBALS_ARCHIVE
+from flows.core.verification import Verdict
+from flows.gathering import settings_of
+from flows.plan import BackupPlan
+from flows.plan_source import load_plan, load_secret_key
+from flows.restoring import Fetched, fetched, restored
+from flows.tasks import inbound
+from flows.tasks.inbound import Target
+from flows.tasks.options import threads
+
+
+@flow(
+    name="restore",
+    task_runner=threads(8),
+    on_failure=[hooks.alert],
+    on_crashed=[hooks.alert],
+)
+def restore(plan: str, into: str, backup: str = "latest", destination: str = "", with_globals: bool = False) -> State[None]:
+    """Restore a backup into an empty database, and compare it with the facts of its snapshot.
+
+    Args:
+        plan: Name of the backup plan.
+        into: The target: a conninfo or URL without a password, or where one lies, such as env:TARGET_URL.
+        backup: A backup's id, or "latest".
+        destination: Name of the store to read from; if empty, the first that holds the backup.
+        with_globals: Run globals.sql first: it creates the source's roles on the target's server.
+    """
+    loaded = load_plan(plan)
+    target = target_database(into)
+    copy = _chosen(loaded, backup, destination)
+    sweep(loaded.spool_root)
+    with (
+        load_secret_key(loaded.verify.secret_key).unlock() as key,
+        SpoolDirectory(loaded.spool_root, f"restore-{copy.backup_id}") as spool,
+    ):
+        _refuse_occupied(target)
+        comparison = _restored(loaded, fetched(copy, key, spool), key, spool, target, with_globals)
+    reports.publish_restore(loaded, copy, comparison)
+    if comparison.verdict is not Verdict.VERIFIED:
+        raise VerificationFailed(
+            f"backup {copy.backup_id} was restored without errors, but differs from its facts in"
+            f" {len(comparison.findings)} places",
+            "the run's report names the rules; restore another backup, or find out what the target changed",
+        )
+    return Completed(message=copy.backup_id)
+
+
+def target_database(into: str) -> PostgresDatabase:
+    """Return the database to restore into; raise `ConfigurationError` for a password in plain sight."""
+    database = PostgresDatabase(conninfo=SecretStr(into))
+    if not is_reference(into) and database.resolve().password is not None:
+        raise ConfigurationError(
+            "the target's conninfo holds a password, which every process list and Prefect would show",
+            "write where it lies, such as env:TARGET_URL, or use PGPASSFILE",
+        )
+    return database
+
+
+def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
+    stores = [plan.store(destination)] if destination else plan.stores
+    backup = find(committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted)
+    whole = [copy for copy in backup.copies if not copy.problem]
+    if not whole:
+        raise BackupError(
+            f"backup {backup.backup_id} is damaged: {backup.copies[0].problem}",
+            "pgsalvo list shows the others",
+        )
+    return whole[0]
+
+
+def _refuse_occupied(target: PostgresDatabase) -> None:
+    with target.connect() as session:
+        tables = inventory.take_inventory(session).tables
+    if tables:
+        raise ConfigurationError(
+            f"the target database is not empty: it has {len(tables)} tables",
+            "restore into a new database; createdb --template=template0 NAME makes one",
+        )
+
+
+def _restored(
+    plan: BackupPlan,
+    backup: Fetched,
+    key: UnlockedKey,
+    spool: SpoolDirectory,
+    target: PostgresDatabase,
+    with_globals: bool,
+) -> Comparison:
+    client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
+    with target.connect() as session:
+        server = pin(session)
+    with target.client_environment(server) as reached:
+        connection = reached.with_environment(client.environment)
+        if with_globals:
+            _run_globals(backup, key, client, connection)
+        outcome = restored(backup, key, Target(client, connection, connection, trusted=True), spool)
+    if outcome.count:
+        raise VerificationFailed(
+            f"pg_restore reported {outcome.count} errors; the target is not whole",
+            f"they stand in {_written_errors(plan, backup, outcome)}; drop the target, mend them, restore again"
+            " (missing roles: --globals creates them)",
+        )
+    with target.connect() as session:
+        apply_settings(session, [(s.role, s.name, s.value) for s in backup.facts.settings])
+        state = inbound.look(session)
+        settings = settings_of(session)
+    return compare(backup.facts, replace(state, settings=settings))
+
+
+def _run_globals(backup: Fetched, key: UnlockedKey, client: ClientPrograms, connection: Connection) -> None:
+    script = inbound.plain_chunks(backup.paths[GLOBALS_ARCHIVE], key)
+    outcome = archive_restore.run_script(client.psql, connection, script)
+    if outcome.count:
+        get_run_logger().warning(
+            "globals.sql: %d statements failed; roles that exist already are harmless", outcome.count
+        )
+
+
+def _written_errors(plan: BackupPlan, backup: Fetched, outcome: RestoreOutcome) -> Path:
+    """Write pg_restore's words to a 0600 file: they may hold rows' values, so no log and no UI shows them."""
+    path = plan.spool_root / f"restore-errors-{backup.manifest.backup_id}.txt"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write("\n".join(outcome.errors) + "\n")
+    return path

@@ -1,0 +1,52 @@
+"""The options that tasks share, declared once."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import prefect.runtime
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from blocks.errors import WorldError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRANSFER_RETRIES = 3
+TRANSFER_DELAYS_SECONDS = [2.0, 10.0, 30.0]
+
+
+def threads(at_once: int) -> TaskRunner[PrefectFuture[Any]]:
+    """Run a flow's tasks in threads; linked ones must never wait for a free one."""
+    return cast(TaskRunner[PrefectFuture[Any]], ThreadPoolTaskRunner(max_workers=at_once))
+
+
+def step(*, name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Declare a task with side effects: never cached, never tried again by itself."""
+    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+
+
+def transfer(*, name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Declare a task that talks to a store: tried again after a passing trouble."""
+    return task(
+        name=name,
+        task_run_name=run_name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=TRANSFER_RETRIES,
+        retry_delay_seconds=TRANSFER_DELAYS_SECONDS,
+        retry_condition_fn=is_transient,
+    )
+
+
+def is_transient(_task: Any, _run: Any, state: Any) -> bool:
+    """Return whether what a task raised may pass by itself."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, WorldError) and error.transient
+
+
+def is_last_try() -> bool:
+    """Return whether the running transfer will not be tried again."""
+    return (prefect.runtime.task_run.run_count or 1) > TRANSFER_RETRIES

@@ -1,0 +1,101 @@
+"""What is looked at before anything begins: what cannot work is said now, not after hours."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from blocks import pgtools, rights
+from blocks.identity import identity, sizes
+from blocks.errors import RightsMissing, SpoolFull, StoreError
+from blocks.pgtools import ClientPrograms
+from blocks.spool import free_bytes, sweep
+from flows.catalogue import newest_manifest
+from flows.core.errors import SourceChanged
+from flows.core.manifest import Manifest, source_of
+from flows.plan import BackupPlan
+from flows.tasks.options import step
+
+COMPRESSED_SHARE = 0.5  # of the database's size, for a first backup; later ones are told by the last
+GROWTH = 1.5
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What preflight found out and the backup needs."""
+
+    programs: ClientPrograms
+    server_major: int
+    source: str
+    database_bytes: int
+    expected_bytes: int
+    passwords_readable: bool
+    warnings: tuple[str, ...]
+
+
+@step(name="preflight")
+def preflight(plan: BackupPlan, new_source: bool) -> Ready:
+    """Check programs, connection, rights, keys, stores, source and disk.
+
+    Raises:
+        WorldError: Something that the backup needs is missing; the hint says how to mend it.
+        SourceChanged: The plan's newest backup is of another database.
+    """
+    swept = sweep(plan.spool_root)
+    with plan.database.connect() as connection:
+        database = identity(connection)
+        problems = rights.check_rights(connection, plan.database.selection, now=datetime.now(UTC))
+        passwords_readable = rights.may_read_passwords(connection)
+        database_bytes = sizes(connection).database_bytes
+    programs, warning = pgtools.find_client(database.major, configured=plan.client_directory)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise RightsMissing(errors[0].message, errors[0].remedy)
+    with plan.recipients.prepare() as recipients:
+        key_warnings = recipients.warnings
+    source = source_of(database.system_identifier, database.dbname)
+    last, store_warnings = _last_backup(plan)
+    if last is not None and last.source != source and not new_source:
+        raise SourceChanged(
+            f"the plan {plan.name} has backups of another database; the newest is {last.backup_id}",
+            "give this database a plan of its own, or back up with --new-source if it replaces the other",
+        )
+    expected = int(last.size_bytes * GROWTH if last else database_bytes * COMPRESSED_SHARE)
+    _check_disk(plan, expected)
+    warnings = (
+        *((warning,) if warning else ()),
+        *key_warnings,
+        *(f"{problem.message} ({problem.remedy})" for problem in problems),
+        *store_warnings,
+        *(f"cleared what a killed run left: {path.name}" for path in swept),
+    )
+    return Ready(
+        programs, database.major, source, database_bytes, expected, passwords_readable, warnings
+    )
+
+
+def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:
+    """Return the newest manifest on any destination; a destination that is down is only warned of here."""
+    found: list[Manifest] = []
+    warnings: list[str] = []
+    failures: list[StoreError] = []
+    for store in plan.stores:
+        try:
+            manifest = newest_manifest(store, plan.name)
+        except StoreError as error:
+            failures.append(error)
+            warnings.append(f"the store {store.name} cannot be read: {error.message}")
+            continue
+        if manifest is not None:
+            found.append(manifest)
+    if len(failures) == len(plan.stores):
+        raise failures[0]
+    return max(found, key=lambda manifest: manifest.backup_id, default=None), warnings
+
+
+def _check_disk(plan: BackupPlan, expected_bytes: int) -> None:
+    free = free_bytes(plan.spool_root)
+    if free < expected_bytes:
+        raise SpoolFull(
+            f"the spool directory {plan.spool_root} has {free >> 20} MiB free, a backup needs about"
+            f" {expected_bytes >> 20} MiB",
+            "free some space there, or set spool_directory to a larger disk",
+        )

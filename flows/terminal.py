@@ -1,0 +1,114 @@
+"""How pgsalvo speaks on a terminal: tables and progress on stderr or stdout, one line for an error."""
+
+import logging
+from typing import Any
+
+from prefect.logging.configuration import setup_logging
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress as RichProgress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from blocks.references import redact
+from flows import progress
+from flows.core.verification import Verdict
+from flows.doctor import Check
+
+out = Console(soft_wrap=True, highlight=False)
+err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
+VERDICTS = {Verdict.VERIFIED: "green", Verdict.FAILED: "red", Verdict.UNVERIFIABLE: "yellow", None: "dim"}
+TICK_SECONDS = 0.2
+
+
+class _Quiet(logging.Filter):
+    """Lets warnings through; failures are told once, in one line, at the end."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("prefect.pgsalvo"):
+            return record.levelno >= logging.WARNING
+        return record.levelno == logging.WARNING and not record.exc_info
+
+
+def quiet_prefect() -> None:
+    """Keep Prefect's own log off the terminal, except its warnings."""
+    setup_logging()  # a flow's start would do it later, with handlers that know no filter
+    for name in ("", "prefect"):
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_Quiet())
+
+
+def show_progress() -> None:
+    """Draw a bar for every progress from now on."""
+    if err.is_terminal:
+        progress.listen(_draw)
+    else:
+        progress.listen(_announce)
+
+
+def say_error(message: str, hint: str = "") -> None:
+    """Print an error in one line, and what to do about it in another."""
+    err.print(f"[red]error:[/] {escape(redact(message))}")
+    if hint:
+        err.print(f"[yellow]HINT:[/] {escape(redact(hint))}")
+
+
+def check_line(check: Check) -> str:
+    line = f"{SIGNS[check.status]} {escape(check.name)}: {escape(redact(check.message))}"
+    return f"{line}\n    [dim]→ {escape(redact(check.remedy))}[/]" if check.remedy and check.status != "ok" else line
+
+
+def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]) -> Table:
+    """Return the catalogue as a person reads it, newest first."""
+    table = Table(title=f"Backups of {plan}", title_justify="left")
+    for column in ("backup", "size", "verdict", "on", "kept because", "label"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        verdict = row["verdict"]
+        problems = [f"[red]{escape(problem)}[/]" for problem in row["problems"]]
+        table.add_row(
+            row["backup_id"],
+            sizes[row["backup_id"]],
+            f"[{VERDICTS[verdict]}]{verdict or 'not verified'}[/]",
+            ", ".join(row["destinations"]),
+            "\n".join([*problems, escape("; ".join(row["kept_because"]))]),
+            escape(row["label"]),
+        )
+    return table
+
+
+def _announce(shown: progress.Progress) -> None:
+    err.print(f"{shown.what} …")
+
+
+def _draw(shown: progress.Progress) -> None:
+    import threading
+
+    threading.Thread(target=_draw_until_done, args=(shown,), daemon=True).start()
+
+
+def _draw_until_done(shown: progress.Progress) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn())
+    with RichProgress(*columns, console=err, transient=False) as bars:
+        task: TaskID = bars.add_task(f"{shown.what:<8}", total=100.0, done="")
+        while not shown.ended.wait(TICK_SECONDS):
+            bars.update(task, completed=shown.percent, done=shown.done_text)
+        bars.update(task, completed=shown.percent, done=shown.done_text)
+
+
+def prune_table(pruned: list[Any], dry_run: bool) -> Table:
+    """Return what was deleted and kept on each destination, with the reasons."""
+    table = Table(title="Would prune" if dry_run else "Pruned", title_justify="left")
+    for column in ("on", "backup", "what", "why"):
+        table.add_column(column, overflow="fold")
+    for destination in pruned:
+        for identifier, reasons in destination.kept.items():
+            table.add_row(destination.destination, identifier, "[green]kept[/]", escape("; ".join(reasons)))
+        for identifier in destination.deleted:
+            table.add_row(destination.destination, identifier, "[red]deleted[/]", "no rule keeps it")
+        for identifier in destination.litter:
+            table.add_row(destination.destination, identifier, "[red]deleted[/]", "never finished")
+        if destination.pending:
+            table.add_row(destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "broken off")
+    return table
