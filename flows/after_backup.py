@@ -30,7 +30,10 @@ def start_verification(plan: BackupPlan, backup_id: BackupId) -> None:
     run = beside(
         "the start of the verification",
         lambda: run_deployment(
-            VERIFY_DEPLOYMENT, parameters={"plan": plan.name, "backup": backup_id}, timeout=0, as_subflow=False
+            VERIFY_DEPLOYMENT,
+            parameters={"plan": plan.name, "backup": backup_id},
+            timeout=0,
+            as_subflow=False,
         ),
     )
     if run is None:

@@ -27,7 +27,7 @@ def beside(what: str, act: Callable[[], Result]) -> Result | None:
     def attempt() -> None:
         try:
             results.append(act())
-        except Exception as error:  # noqa: BLE001 - the outermost place of this thread
+        except Exception as error:
             failures.append(f"{type(error).__name__}: {error}")
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(attempt,), daemon=True)
@@ -36,5 +36,7 @@ def beside(what: str, act: Callable[[], Result]) -> Result | None:
     if results:
         return results[0]
     why = failures[0] if failures else f"no answer within {LIMIT_SECONDS:g} s"
-    logger.warning("Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0])
+    logger.warning(
+        "Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0]
+    )
     return None

@@ -140,7 +140,9 @@ def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tupl
     sizes = {name: size for name, (size, _) in objects.items()}
     newest = max(modified_at for _, modified_at in objects.values())
     holds = tuple(
-        name.removeprefix("holds/").removesuffix(".json") for name in sorted(sizes) if name.startswith("holds/")
+        name.removeprefix("holds/").removesuffix(".json")
+        for name in sorted(sizes)
+        if name.startswith("holds/")
     )
     if MANIFEST_NAME not in sizes:
         return Copy(identifier, store, newest, sizes, holds=holds)
@@ -152,7 +154,15 @@ def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tupl
         return Copy(identifier, store, newest, sizes, problem=error.message, holds=holds)
     digest = manifests.sha256(body)
     return Copy(
-        identifier, store, newest, sizes, document, digest, "", _counting(store, plan, identifier, sizes, digest), holds
+        identifier,
+        store,
+        newest,
+        sizes,
+        document,
+        digest,
+        "",
+        _counting(store, plan, identifier, sizes, digest),
+        holds,
     )
 
 
@@ -163,7 +173,9 @@ def _check_place(document: Manifest, plan: str, identifier: BackupId, sizes: dic
         if archive.name not in sizes:
             raise BackupError(f"{archive.name} is missing")
         if sizes[archive.name] != archive.size_bytes:
-            raise BackupError(f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}")
+            raise BackupError(
+                f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}"
+            )
 
 
 def _counting(

@@ -36,7 +36,9 @@ Destination = Annotated[str, typer.Option(help="Name of the store to read from."
 
 @app.callback()
 def _begin(
-    plans: Annotated[Path | None, typer.Option(help="Read plans from this file only.", show_default=False)] = None,
+    plans: Annotated[
+        Path | None, typer.Option(help="Read plans from this file only.", show_default=False)
+    ] = None,
 ) -> None:
     if plans is not None:
         environment.use_plans_file(plans)
@@ -65,8 +67,12 @@ def doctor(plan: Plan, json: Json = False) -> None:
 def backup(
     plan: Plan,
     label: Annotated[str, typer.Option(help="Free words to find this backup by.")] = "",
-    new_source: Annotated[bool, typer.Option(help="Accept that the database was replaced by another.")] = False,
-    verify_after: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove it if the plan says so.")] = True,
+    new_source: Annotated[
+        bool, typer.Option(help="Accept that the database was replaced by another.")
+    ] = False,
+    verify_after: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Prove it if the plan says so.")
+    ] = True,
     json: Json = False,
 ) -> None:
     """Back up the plan's database to all its stores."""
@@ -114,7 +120,11 @@ def verify(
     terminal.show_progress()
     state = verify_flow(plan, backup, destination, return_state=True)
     state.result()
-    _say(json, f"backup {state.message} is verified", {"plan": plan, "backup_id": state.message, "verdict": "verified"})
+    _say(
+        json,
+        f"backup {state.message} is verified",
+        {"plan": plan, "backup_id": state.message, "verdict": "verified"},
+    )
 
 
 @app.command()
@@ -129,7 +139,9 @@ def restore(
     from flows.restore import restore as restore_flow
 
     if not into:
-        raise ConfigurationError("--into is missing", 'say where to, such as --into "host=db2 dbname=shop user=admin"')
+        raise ConfigurationError(
+            "--into is missing", 'say where to, such as --into "host=db2 dbname=shop user=admin"'
+        )
     _announced(plan, quiet=False)
     terminal.show_progress()
     state = restore_flow(plan, into, backup, destination, with_globals, return_state=True)
@@ -148,10 +160,7 @@ def prune(
     from flows.prune import prune_plan, pruned_rows
 
     loaded = _announced(plan, quiet=json)
-    if dry_run:
-        pruned = prune_plan(loaded, own=None, dry_run=True)
-    else:
-        pruned = prune_flow(plan)
+    pruned = prune_plan(loaded, own=None, dry_run=True) if dry_run else prune_flow(plan)
     if json:
         print(reports.to_json({"plan": plan, "dry_run": dry_run, "destinations": pruned_rows(pruned)}))  # noqa: T201
     else:
@@ -189,13 +198,19 @@ def demo(context: typer.Context) -> None:
 def new_key(
     name: Annotated[str, typer.Argument(help="A short name, such as ops.")],
     directory: Annotated[Path, typer.Option(help="Where the two files go.")] = Path("keys"),
-    passphrase_file: Annotated[Path | None, typer.Option(help="File with a passphrase for the secret key.")] = None,
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="File with a passphrase for the secret key.")
+    ] = None,
 ) -> None:
     """Make a key pair: the public key for backing up, the secret key for another, safe place."""
     passphrase = passphrase_file.read_text().rstrip("\r\n") if passphrase_file else None
     pair = gpg_keys.new_key_pair(name, directory, passphrase)
-    terminal.out.print(f"public key   {pair.public_file}   (into the plan: recipients = [\"{pair.public_file}\"])")
-    terminal.out.print(f"secret key   {pair.secret_file}   (move it off this host; without it no backup can be read)")
+    terminal.out.print(
+        f'public key   {pair.public_file}   (into the plan: recipients = ["{pair.public_file}"])'
+    )
+    terminal.out.print(
+        f"secret key   {pair.secret_file}   (move it off this host; without it no backup can be read)"
+    )
     terminal.out.print(f"fingerprint  {pair.fingerprint}")
 
 
@@ -219,8 +234,10 @@ def main() -> None:
         for each in group.exceptions:
             terminal.say_error(getattr(each, "message", str(each)), getattr(each, "hint", ""))
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - the outermost place
-        terminal.say_error(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}")
+    except Exception as error:
+        terminal.say_error(
+            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        )
         sys.exit(1)
 
 

@@ -18,10 +18,14 @@ def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
     backup = find(backups, wanted)
     holds = sorted({hold for copy in backup.copies for hold in copy.holds})
     if holds:
-        raise PruneRefused(f"backup {backup.backup_id} is held: {', '.join(holds)}", "take the hold away first")
+        raise PruneRefused(
+            f"backup {backup.backup_id} is held: {', '.join(holds)}", "take the hold away first"
+        )
     verified = [other for other in backups if other.verdict is Verdict.VERIFIED]
     if [other.backup_id for other in verified] == [backup.backup_id]:
-        raise PruneRefused(f"backup {backup.backup_id} is the last verified one", "verify another backup first")
+        raise PruneRefused(
+            f"backup {backup.backup_id} is the last verified one", "verify another backup first"
+        )
     return [_deleted(plan, copy, reason) for copy in backup.copies]
 
 

@@ -3,22 +3,19 @@
 Nothing here starts a backup or Prefect's API; a store is probed with one small object that is removed.
 """
 
-
-import socket
 import secrets
-
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-
 from typing import Literal
 
 from blocks import gpg, pgcommands, pgtools, rights
+from blocks.errors import ScratchError, StoreForbidden, WorldError
 from blocks.identity import Identity, extensions, identity, properties, sizes
 from blocks.inventory import take_inventory
-from blocks.postgres import Pin, pin
-from blocks.errors import ScratchError, StoreForbidden, WorldError
 from blocks.pgtools import ClientPrograms
+from blocks.postgres import Pin, pin
 from blocks.process import run_checked
 from blocks.scratch import ScratchServer
 from blocks.spool import Chain, SpoolDirectory, free_bytes
@@ -91,7 +88,9 @@ def _database(plan: BackupPlan) -> Checks:
     for problem in problems:
         yield Check("rights", problem.severity, problem.message, problem.remedy)
     programs, warning = pgtools.find_client(who.major, configured=plan.client_directory)
-    yield Check("pg_dump", "warning" if warning else "ok", warning or f"{programs.version}, {programs.pg_dump}")
+    yield Check(
+        "pg_dump", "warning" if warning else "ok", warning or f"{programs.version}, {programs.pg_dump}"
+    )
     yield from _trial_dump(plan, server, programs)
     yield from _scratch(plan, who, installed, needs_icu)
 
@@ -110,7 +109,12 @@ def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bo
         with ScratchServer(server, plan.spool_root) as scratch:
             refuse_lacks(who.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu())
     except ScratchError as error:
-        yield Check("scratch server", "warning", f"a backup could not be verified on this host: {error.message}", error.hint)
+        yield Check(
+            "scratch server",
+            "warning",
+            f"a backup could not be verified on this host: {error.message}",
+            error.hint,
+        )
     else:
         yield Check("scratch server", "ok", f"PostgreSQL {server.version} here can verify a backup")
 
@@ -121,9 +125,13 @@ def _recipients(plan: BackupPlan) -> Checks:
         SpoolDirectory(plan.spool_root, "doctor") as spool,
     ):
         for warning in recipients.warnings:
-            yield Check("recipients", "warning", warning, "make a new key before then, and add it to the plan")
+            yield Check(
+                "recipients", "warning", warning, "make a new key before then, and add it to the plan"
+            )
         gpg.encrypt(iter([b"trial"]), recipients, spool.file("trial"), Chain())
-        yield Check("recipients", "ok", f"a test encryption succeeded to {', '.join(recipients.fingerprints)}")
+        yield Check(
+            "recipients", "ok", f"a test encryption succeeded to {', '.join(recipients.fingerprints)}"
+        )
 
 
 def _spool(plan: BackupPlan) -> Checks:
@@ -136,7 +144,9 @@ def _store(plan: BackupPlan, store: Store) -> Checks:
     key = f"{plan_prefix(plan.name)}doctor-{socket.gethostname()}-{secrets.token_hex(4)}"
     store.put(key, [b"pgsalvo doctor"], expected_bytes=14)
     if store.read(key) != b"pgsalvo doctor" or key not in {found.key for found in store.list(key)}:
-        yield Check(f"store {store.name}", "error", f"{store.location} does not give back what was written to it")
+        yield Check(
+            f"store {store.name}", "error", f"{store.location} does not give back what was written to it"
+        )
         return
     try:
         store.delete(key)
@@ -169,7 +179,9 @@ def _verification(plan: BackupPlan) -> Checks:
     if not backups:
         yield Check("verification", "warning", "there is no backup yet", f"pgsalvo backup {plan.name}")
     elif not verified:
-        yield Check("verification", "warning", "no verification has ever succeeded", f"pgsalvo verify {plan.name}")
+        yield Check(
+            "verification", "warning", "no verification has ever succeeded", f"pgsalvo verify {plan.name}"
+        )
     else:
         yield Check("verification", "ok", f"the newest verified backup is {verified[0].backup_id}")
     if not plan.verify.secret_key or plan.verify.schedule == "never":
@@ -179,7 +191,9 @@ def _verification(plan: BackupPlan) -> Checks:
 
 def _alerts(plan: BackupPlan) -> Checks:
     if not plan.alerts:
-        yield Check("alerts", "warning", "nobody hears of a failed run", 'add [[plans.….alerts]] with kind = "slack"')
+        yield Check(
+            "alerts", "warning", "nobody hears of a failed run", 'add [[plans.….alerts]] with kind = "slack"'
+        )
     for alert in plan.alerts:
         alert.check()
         yield Check("alerts", "ok", f"{alert.kind}: the address is known")

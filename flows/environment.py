@@ -48,12 +48,14 @@ def default_plan(name: str) -> dict[str, Any]:
     """
     if name != "default":
         raise PlanError(
-            f"there is no plan called {name}: without a plans.toml the environment makes only the plan default",
+            f"there is no plan called {name}: without a plans.toml there is only the environment's, default",
             "run pgsalvo with default, or write plans.toml",
         )
     plan: dict[str, Any] = {
         "name": "default",
-        "database": {"conninfo": _named("DATABASE_URL", "the database to back up, as a libpq conninfo or URL")},
+        "database": {
+            "conninfo": _named("DATABASE_URL", "the database to back up, as a libpq conninfo or URL")
+        },
         "recipients": {"public_keys": _recipient_files()},
         "stores": _stores(),
         "retention": _retention(),

@@ -53,7 +53,9 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
 def cause_in_one_line(state: State) -> str:
     """Return the first cause, scrubbed, without its hint."""
     error = _error(state)
-    text = error.message if isinstance(error, (BackupError, WorldError)) else state.message or str(error or "")
+    text = (
+        error.message if isinstance(error, (BackupError, WorldError)) else state.message or str(error or "")
+    )
     lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     return lines[0][:500] if lines else "unknown"
 
@@ -61,7 +63,7 @@ def cause_in_one_line(state: State) -> str:
 def _error(state: State) -> BaseException | None:
     try:
         result = state.result(raise_on_failure=False)
-    except Exception:  # noqa: BLE001 - the outermost place: a crashed run's state has no result to read
+    except Exception:
         return None
     return result if isinstance(result, BaseException) else None
 
@@ -79,9 +81,9 @@ def _step(state: State) -> str:
     while trace is not None:
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
-    known = ("preflight", "dump", "encrypt", "upload", "facts", "checksum", "commit", "fetch", "open_facts",
-             "restore_definitions", "restore_rows", "restore_rest", "look", "locked_snapshot", "record", "prune_now")  # fmt: skip
-    found = [name for name in names if name in known]
+    known = "preflight dump encrypt upload facts checksum commit fetch open_facts restore_definitions"
+    known += " restore_rows restore_rest look locked_snapshot record prune_now"
+    found = [name for name in names if name in known.split()]
     return found[-1].replace("_", "-") if found else "start"
 
 

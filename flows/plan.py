@@ -55,20 +55,36 @@ class BackupPlan(Block):
     _block_type_slug = "backup-plan"
     _documentation_url = "https://docs.prefect.io/v3/concepts/blocks"  # type: ignore[assignment]
 
-    name: str = Field("default", pattern=PLAN_NAME_PATTERN, description="The plan's name, and its folder on every store.")
+    name: str = Field(
+        "default", pattern=PLAN_NAME_PATTERN, description="The plan's name, and its folder on every store."
+    )
     schedule: str = Field("0 2 * * *", description='When to back up: a cron expression, or "never".')
     time_zone: str = Field("UTC", description="IANA time zone of the schedules and of retention's days.")
     database: PostgresDatabase = Field(title="Database", description="The database to back up.")
-    recipients: GpgRecipients = Field(title="Recipients", description="Public keys that backups are encrypted to.")
+    recipients: GpgRecipients = Field(
+        title="Recipients", description="Public keys that backups are encrypted to."
+    )
     stores: list[AnyStore] = Field(min_length=1, description="The destinations, each with a name of its own.")
-    required: int | None = Field(None, ge=1, description="Destinations that must hold a copy; all of them if empty.")
-    retention: RetentionPolicy = Field(default_factory=RetentionPolicy, description="How long backups are kept.")
+    required: int | None = Field(
+        None, ge=1, description="Destinations that must hold a copy; all of them if empty."
+    )
+    retention: RetentionPolicy = Field(
+        default_factory=RetentionPolicy, description="How long backups are kept."
+    )
     prune: Literal["after-backup", "separate"] = Field("after-backup", description="Who deletes old backups.")
-    verify: VerifySettings = Field(default_factory=VerifySettings, description="When and how backups are proved.")
+    verify: VerifySettings = Field(
+        default_factory=VerifySettings, description="When and how backups are proved."
+    )
     alerts: list[SlackAlert] = Field(default_factory=list, description="Who hears of trouble.")
-    spool_directory: str = Field("", description="Local disk for encrypted data on its way; the system's if empty.")
-    attempts: int = Field(3, ge=1, le=10, description="How often a dump begins again after a passing trouble.")
-    busy_timeout_seconds: float = Field(3600, ge=0, description="How long to wait for a backup of this plan that runs.")
+    spool_directory: str = Field(
+        "", description="Local disk for encrypted data on its way; the system's if empty."
+    )
+    attempts: int = Field(
+        3, ge=1, le=10, description="How often a dump begins again after a passing trouble."
+    )
+    busy_timeout_seconds: float = Field(
+        3600, ge=0, description="How long to wait for a backup of this plan that runs."
+    )
 
     @field_validator("schedule")
     @classmethod
@@ -105,7 +121,7 @@ class BackupPlan(Block):
                 value = getattr(nested, field)
                 if isinstance(value, SecretStr) and _is_secret(field, value.get_secret_value()):
                     raise ValueError(
-                        f"{place}.{field} holds a secret: write where it lies, {', '.join(SCHEMES)}, not itself"
+                        f"{place}.{field} holds a secret: write where it lies instead, {', '.join(SCHEMES)}"
                     )
         return self
 
@@ -159,4 +175,8 @@ def _conninfo_keywords(value: str) -> set[str]:
     try:
         return set(conninfo_to_dict(value))
     except psycopg.ProgrammingError:
-        return {"password"} if ":" in value.partition("@")[0].partition("://")[2] or "password" in value else set()
+        return (
+            {"password"}
+            if ":" in value.partition("@")[0].partition("://")[2] or "password" in value
+            else set()
+        )

@@ -1,4 +1,4 @@
-"""plans.toml: read, checked word by word, and turned into plans; an error names the place and the nearest word."""
+"""plans.toml: read and checked word by word; an error names the place and the nearest right word."""
 
 import difflib
 import tomllib
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.alerts import SlackAlert
 from blocks.errors import ConfigurationError
-from blocks.gpg_keys import GpgRecipients, GpgSecretKey
+from blocks.gpg_keys import GpgSecretKey
 from blocks.postgres import PostgresDatabase
 from blocks.stores import LocalStore, S3Store
 from flows.core.errors import PlanError
@@ -41,9 +41,13 @@ class PlanFile:
     def plan(self, name: str) -> BackupPlan:
         """Return one plan, with every relative path made absolute from the file's directory."""
         if name not in self.plans:
-            raise PlanError(f"{self.path} has no plan called {name}", _nearest(name, self.plans, "it has no plan"))
+            raise PlanError(
+                f"{self.path} has no plan called {name}", _nearest(name, self.plans, "it has no plan")
+            )
         place = f"{self.path}: plans.{name}"
-        return validated(BackupPlan, _plan_data(name, self.plans[name], place, self.path.resolve().parent), place)
+        return validated(
+            BackupPlan, _plan_data(name, self.plans[name], place, self.path.resolve().parent), place
+        )
 
     def secret_key(self, name: str) -> GpgSecretKey:
         """Return where a secret key lies."""
@@ -86,14 +90,16 @@ def read(path: Path) -> PlanFile:
 
 
 def validated(model: type[Model], data: Mapping[str, Any], place: str) -> Model:
-    """Build a model; raise `PlanError` with the place of the first fault, never with the value of a secret."""
+    """Build a model; raise `PlanError` with the place of the first fault, never with a secret's value."""
     try:
         return model.model_validate(data)
     except ConfigurationError as error:
         raise PlanError(f"{place}: {error.message}", error.hint) from error
     except ValidationError as error:
         fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in fault["loc"] if part not in (*STORES, *ALERTS, "function-after"))
+        where = ".".join(
+            str(part) for part in fault["loc"] if part not in (*STORES, *ALERTS, "function-after")
+        )
         message = fault["msg"].removeprefix("Value error, ")
         raise PlanError(f"{place}{'.' if where else ''}{where}: {_lower_first(message)}") from None
 
@@ -119,7 +125,9 @@ def _plan_data(name: str, raw: Any, place: str, base: Path) -> dict[str, Any]:
         for number, alert in enumerate(_list(data.get("alerts", []), f"{place}.alerts"))
     ]
     zone = {"time_zone": data["time_zone"]} if "time_zone" in data else {}
-    data["retention"] = zone | dict(_checked(data.get("retention", {}), RetentionPolicy, f"{place}.retention"))
+    data["retention"] = zone | dict(
+        _checked(data.get("retention", {}), RetentionPolicy, f"{place}.retention")
+    )
     data["verify"] = dict(_checked(data.get("verify", {}), VerifySettings, f"{place}.verify"))
     data["spool_directory"] = _absolute(data.get("spool_directory", ""), base)
     for secret in [data["database"], *data["stores"], *data["alerts"]]:
@@ -132,7 +140,11 @@ def _plan_data(name: str, raw: Any, place: str, base: Path) -> dict[str, Any]:
 def _recipient(key: Any, base: Path) -> Any:
     """Make a key file's path absolute; leave armoured text, fingerprints and e-mails alone."""
     path = base / Path(str(key)).expanduser() if isinstance(key, str) and "\n" not in key else None
-    return str(path) if path is not None and (path.exists() or "/" in key or key.endswith((".asc", ".gpg"))) else key
+    return (
+        str(path)
+        if path is not None and (path.exists() or "/" in key or key.endswith((".asc", ".gpg")))
+        else key
+    )
 
 
 def _rooted(store: dict[str, Any], base: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from uuid import UUID
 
@@ -105,7 +106,6 @@ def _publish(progress: Progress) -> None:
     )
     while artifact is not None:
         ended = progress.ended.wait(SECONDS_BETWEEN_UPDATES)
-        percent = progress.percent
-        sent = beside("the progress artifact", lambda: update_progress_artifact(artifact, percent) and True)
-        if ended or not sent:
+        sent = beside("the progress artifact", partial(update_progress_artifact, artifact, progress.percent))
+        if ended or sent is None:
             return

@@ -13,9 +13,10 @@ from flows.catalogue import Copy, read_store
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
-from flows.core.retention import litter, prunable
+from flows.core.retention import GRACE, litter, prunable
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
+from flows.scrubbing import scrubbed
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Pruned:
 
 
 @flow(name="prune", on_failure=[hooks.alert], on_crashed=[hooks.alert])
+@scrubbed
 def prune(plan: str, dry_run: bool = False) -> list[Pruned]:
     """Delete the backups that the plan's retention does not keep, and what killed runs left.
 
@@ -88,7 +90,9 @@ def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: 
         else:
             pruned.kept[identifier] = ["held meanwhile"]
     pruned.litter = litter(
-        {identifier: copy.newest_object_at for identifier, copy in copies.items()}, committed.keys(), store_now
+        {identifier: copy.newest_object_at for identifier, copy in copies.items()},
+        committed.keys(),
+        store_now,
     )
     pruned.litter = [identifier for identifier in pruned.litter if identifier != own]
     if not dry_run:
@@ -108,7 +112,7 @@ def refuse_unacknowledged(plan: BackupPlan, store: Store, committed: Iterable[Co
             raise PruneRefused(
                 f"{store.name} holds backups of two databases under the plan {plan.name}:"
                 f" {previous.backup_id} and {copy.backup_id}",
-                "give each database a plan of its own; if one replaced the other, back up once with --new-source",
+                "give each database a plan of its own; if one replaced the other, back up with --new-source",
             )
         previous = copy.manifest
 
@@ -135,8 +139,6 @@ def _delete_objects(plan: BackupPlan, store: Store, identifier: BackupId, names:
 
 def _clear_pending(plan: BackupPlan, store: Store, store_now: datetime, dry_run: bool) -> int:
     """Abort the uploads of dead runs that are older than the grace period; return how many."""
-    from flows.core.retention import GRACE
-
     old = [
         upload
         for upload in store.pending(naming.plan_prefix(plan.name))

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from flows.prune import Pruned
 
 TABLES_SHOWN = 200
-VERDICT_SIGNS = {Verdict.VERIFIED: "✅ verified", Verdict.FAILED: "❌ failed", Verdict.UNVERIFIABLE: "⚠️ unverifiable"}
+VERDICT_SIGNS = {
+    Verdict.VERIFIED: "✅ verified",
+    Verdict.FAILED: "❌ failed",
+    Verdict.UNVERIFIABLE: "⚠️ unverifiable",
+}
 
 
 def publish_backup(plan: BackupPlan, manifest: Manifest, warnings: Iterable[str]) -> None:
@@ -51,7 +55,11 @@ def publish_backup(plan: BackupPlan, manifest: Manifest, warnings: Iterable[str]
         ),
         f"Encrypted to {', '.join(f'`{fingerprint}`' for fingerprint in manifest.recipients)}."
         f" PostgreSQL {manifest.versions.server}, pg_dump {manifest.versions.pg_dump}."
-        + ("" if manifest.globals_passwords else " **globals.sql holds no passwords**: the role may not read them."),
+        + (
+            ""
+            if manifest.globals_passwords
+            else " **globals.sql holds no passwords**: the role may not read them."
+        ),
         "",
         *(f"- ⚠️ {warning}" for warning in warnings),
         "",
@@ -107,7 +115,10 @@ def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -
             *_table(
                 ("backup", "what", "why"),
                 [(identifier, "deleted", "no rule keeps it") for identifier in destination.deleted]
-                + [(identifier, "kept", _escaped("; ".join(why))) for identifier, why in destination.kept.items()],
+                + [
+                    (identifier, "kept", _escaped("; ".join(why)))
+                    for identifier, why in destination.kept.items()
+                ],
             ),
         ]
     _publish(f"{plan.name}-prune", "\n".join(lines), f"Prune of {plan.name}")
@@ -185,7 +196,11 @@ def _rows(comparison: "Comparison") -> list[str]:
         for row in frame.itertuples()
     ]
     hidden = len(comparison.rows) - len(shown)
-    more = [f"… and {hidden} more tables; the encrypted report beside the backup holds them all.", ""] if hidden else []
+    more = (
+        [f"… and {hidden} more tables; the encrypted report beside the backup holds them all.", ""]
+        if hidden
+        else []
+    )
     return _table(("table", "rows expected", "rows restored", "status"), shown) + more
 
 

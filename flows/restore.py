@@ -29,6 +29,7 @@ from flows.gathering import settings_of
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, load_secret_key
 from flows.restoring import Fetched, fetched, restored
+from flows.scrubbing import scrubbed
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
 from flows.tasks.options import threads
@@ -40,7 +41,10 @@ from flows.tasks.options import threads
     on_failure=[hooks.alert],
     on_crashed=[hooks.alert],
 )
-def restore(plan: str, into: str, backup: str = "latest", destination: str = "", with_globals: bool = False) -> State[None]:
+@scrubbed
+def restore(
+    plan: str, into: str, backup: str = "latest", destination: str = "", with_globals: bool = False
+) -> State[None]:
     """Restore a backup into an empty database, and compare it with the facts of its snapshot.
 
     Args:
@@ -83,7 +87,9 @@ def target_database(into: str) -> PostgresDatabase:
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     stores = [plan.store(destination)] if destination else plan.stores
-    backup = find(committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted)
+    backup = find(
+        committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted
+    )
     whole = [copy for copy in backup.copies if not copy.problem]
     if not whole:
         raise BackupError(
@@ -122,8 +128,8 @@ def _restored(
     if outcome.count:
         raise VerificationFailed(
             f"pg_restore reported {outcome.count} errors; the target is not whole",
-            f"they stand in {_written_errors(plan, backup, outcome)}; drop the target, mend them, restore again"
-            " (missing roles: --globals creates them)",
+            f"they stand in {_written_errors(plan, backup, outcome)}; drop the target, mend them and"
+            " restore again (missing roles: --globals creates them)",
         )
     with target.connect() as session:
         apply_settings(session, [(s.role, s.name, s.value) for s in backup.facts.settings])

@@ -48,7 +48,11 @@ def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
 
 
 def restored(
-    backup: Fetched, key: UnlockedKey, target: Target, spool: SpoolDirectory, after_definitions: Callable[[], None] = lambda: None
+    backup: Fetched,
+    key: UnlockedKey,
+    target: Target,
+    spool: SpoolDirectory,
+    after_definitions: Callable[[], None] = lambda: None,
 ) -> RestoreOutcome:
     """Restore definitions, then rows, then the rest; go on after errors, which the outcome counts."""
     main = backup.paths[MAIN_ARCHIVE]

@@ -64,7 +64,8 @@ def refuse_lacks(
 def open_schemas(session: "psycopg.Connection[tuple[object, ...]]", restorer: str) -> None:
     """Let the restorer create indexes and views in every schema, whoever owns it."""
     schemas = session.execute(
-        "SELECT nspname FROM pg_catalog.pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
+        "SELECT nspname FROM pg_catalog.pg_namespace"
+        " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
     ).fetchall()
     for (schema,) in schemas:
         session.execute(

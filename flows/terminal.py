@@ -6,7 +6,8 @@ from typing import Any
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress as RichProgress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from blocks.references import redact
@@ -56,7 +57,11 @@ def say_error(message: str, hint: str = "") -> None:
 
 def check_line(check: Check) -> str:
     line = f"{SIGNS[check.status]} {escape(check.name)}: {escape(redact(check.message))}"
-    return f"{line}\n    [dim]→ {escape(redact(check.remedy))}[/]" if check.remedy and check.status != "ok" else line
+    return (
+        f"{line}\n    [dim]→ {escape(redact(check.remedy))}[/]"
+        if check.remedy and check.status != "ok"
+        else line
+    )
 
 
 def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]) -> Table:
@@ -89,7 +94,12 @@ def _draw(shown: progress.Progress) -> None:
 
 
 def _draw_until_done(shown: progress.Progress) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[done]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[done]}"),
+        TimeElapsedColumn(),
+    )
     with RichProgress(*columns, console=err, transient=False) as bars:
         task: TaskID = bars.add_task(f"{shown.what:<8}", total=100.0, done="")
         while not shown.ended.wait(TICK_SECONDS):
@@ -110,5 +120,7 @@ def prune_table(pruned: list[Any], dry_run: bool) -> Table:
         for identifier in destination.litter:
             table.add_row(destination.destination, identifier, "[red]deleted[/]", "never finished")
         if destination.pending:
-            table.add_row(destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "broken off")
+            table.add_row(
+                destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "broken off"
+            )
     return table

@@ -36,6 +36,7 @@ from flows.proof import Proof
 from flows.recording import record
 from flows.restoring import Fetched, fetched, restored
 from flows.scratch_needs import PreparedScratch, open_schemas, prepare_scratch
+from flows.scrubbing import scrubbed
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
 from flows.tasks.options import threads
@@ -51,6 +52,7 @@ PREVENTED = (ScratchError, KeyUnusable, ProgramMissing, PlanError)
     on_failure=[hooks.alert],
     on_crashed=[hooks.alert],
 )
+@scrubbed
 def verify(plan: str, backup: str = "latest", destination: str = "") -> State[None]:
     """Restore a backup into a scratch server and compare it with the facts of its own snapshot.
 
@@ -67,7 +69,9 @@ def verify(plan: str, backup: str = "latest", destination: str = "") -> State[No
     record(loaded, copy, proof, datetime.now(UTC), secrets.token_hex(3))
     reports.publish_verification(loaded, copy, proof)
     if proof.verdict is Verdict.FAILED:
-        raise VerificationFailed(f"backup {copy.backup_id} on {copy.store.name} failed: {proof.reason}", proof.hint)
+        raise VerificationFailed(
+            f"backup {copy.backup_id} on {copy.store.name} failed: {proof.reason}", proof.hint
+        )
     if proof.verdict is Verdict.UNVERIFIABLE:
         raise Unverifiable(f"backup {copy.backup_id} could not be verified here: {proof.reason}", proof.hint)
     return Completed(message=copy.backup_id)
@@ -76,7 +80,9 @@ def verify(plan: str, backup: str = "latest", destination: str = "") -> State[No
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     """Return the copy to verify; without a wish, a destination's whose copy is not verified yet."""
     stores = [plan.store(destination)] if destination else plan.stores
-    backup = find(committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted)
+    backup = find(
+        committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted
+    )
     unverified = [copy for copy in backup.copies if copy.verdict is not Verdict.VERIFIED]
     return (unverified or backup.copies)[0]
 

@@ -11,7 +11,12 @@ from collections.abc import Iterable
 # An entry reads "ID; CATALOGUE OBJECT KIND SCHEMA NAME OWNER"; the kind is anchored, so that no object's
 # name can pass for one.
 _ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<rest>.*)$")
-_SUPERUSER_KINDS = ("EVENT TRIGGER - ", "PUBLICATION - ", "PUBLICATION TABLE ", "PUBLICATION TABLES IN SCHEMA ")
+_SUPERUSER_KINDS = (
+    "EVENT TRIGGER - ",
+    "PUBLICATION - ",
+    "PUBLICATION TABLE ",
+    "PUBLICATION TABLES IN SCHEMA ",
+)
 _SUPERUSER_COMMENTS = ("COMMENT - EVENT TRIGGER ", "COMMENT - PUBLICATION ")
 _NEVER_KINDS = ("SUBSCRIPTION - ", "SUBSCRIPTION TABLE ", "COMMENT - SUBSCRIPTION ")
 

@@ -20,6 +20,7 @@ FORMAT_VERSION: Final = 1
 ARCHIVE_NAME_PATTERN = r"^[a-z0-9][a-z0-9.-]{0,95}\.gpg$"
 
 Sha256 = str
+ArchiveKind = Literal["main", "data", "globals", "facts"]
 
 
 class _Kept(BaseModel):
@@ -34,7 +35,7 @@ class Archive(_Kept):
     name: str = Field(
         pattern=ARCHIVE_NAME_PATTERN, description="File name of the object inside the backup's folder."
     )
-    kind: Literal["main", "data", "globals", "facts"] = Field(description="What it holds.")
+    kind: ArchiveKind = Field(description="What it holds.")
     size_bytes: int = Field(gt=0, description="Size of the encrypted object.")
     sha256: Sha256 = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the encrypted object.")
     plain_bytes: int = Field(gt=0, description="Size before compression and encryption.")

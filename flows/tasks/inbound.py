@@ -1,4 +1,4 @@
-"""A backup's steps on its way back: fetch, open, restore into the scratch server or a target, look, record."""
+"""A backup's steps on its way back: fetch, open, restore into the scratch server or a target, look."""
 
 import hashlib
 from collections.abc import Generator, Iterator
@@ -27,7 +27,9 @@ from flows.tasks.options import step, transfer
 
 
 @transfer(name="fetch", run_name="fetch-{archive.name}")
-def fetch(copy: Copy, manifest: Manifest, archive: Archive, spool: SpoolDirectory, progress: Progress) -> Path:
+def fetch(
+    copy: Copy, manifest: Manifest, archive: Archive, spool: SpoolDirectory, progress: Progress
+) -> Path:
     """Copy an archive to local disk and check its checksum, before anything of it is decrypted.
 
     Raises:
@@ -36,7 +38,9 @@ def fetch(copy: Copy, manifest: Manifest, archive: Archive, spool: SpoolDirector
     (spool.path / archive.name).unlink(missing_ok=True)
     target = spool.file(archive.name)
     digest = hashlib.sha256()
-    for chunk in progress.counted(copy.store.get(object_key(manifest.plan, manifest.backup_id, archive.name))):
+    for chunk in progress.counted(
+        copy.store.get(object_key(manifest.plan, manifest.backup_id, archive.name))
+    ):
         digest.update(chunk)
         target.write(chunk)
     target.commit()
@@ -79,7 +83,9 @@ class Target:
 
 
 @step(name="restore-definitions")
-def restore_definitions(path: Path, key: UnlockedKey, target: Target, head_path: Path) -> tuple[ArchiveHead, RestoreOutcome]:
+def restore_definitions(
+    path: Path, key: UnlockedKey, target: Target, head_path: Path
+) -> tuple[ArchiveHead, RestoreOutcome]:
     """Restore pre-data: types, tables, functions; no row is read and nobody's code runs."""
     with closing(plain_chunks(path, key)) as plain:
         head = archive_restore.read_head(target.programs.pg_restore, target.owner, plain, head_path)

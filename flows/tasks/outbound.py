@@ -17,7 +17,7 @@ from blocks.spool import Chain, Pipe, SpoolFile
 from blocks.stores import Store
 from flows.core.errors import ChecksumMismatch, ImplausibleDump
 from flows.core.facts import Facts
-from flows.core.manifest import Archive
+from flows.core.manifest import Archive, Manifest
 from flows.core.naming import BackupId, manifest_key, object_key
 from flows.destinations import Destinations
 from flows.gathering import facts_of
@@ -84,7 +84,12 @@ def encrypt(
 
 @transfer(name="upload", run_name="upload-{name}-to-{store.name}")
 def upload(
-    name: str, key: str, store: Store, spool_file: SpoolFile, destinations: Destinations, expected_bytes: int
+    name: str,  # noqa: ARG001 - names the task's run
+    key: str,
+    store: Store,
+    spool_file: SpoolFile,
+    destinations: Destinations,
+    expected_bytes: int,
 ) -> float:
     """Store an archive while it is still being written, and return the seconds it took.
 
@@ -125,7 +130,9 @@ def checksum(archive: Archive, key: str, store: Store, destinations: Destination
             digest.update(chunk)
             size += len(chunk)
         if (digest.hexdigest(), size) != (archive.sha256, archive.size_bytes):
-            raise ChecksumMismatch(f"{store.name} does not hold what was written to it: {archive.name} differs")
+            raise ChecksumMismatch(
+                f"{store.name} does not hold what was written to it: {archive.name} differs"
+            )
     except StoreError as error:
         if not error.transient or is_last_try():
             destinations.give_up(store, error)
@@ -138,28 +145,24 @@ def checksum(archive: Archive, key: str, store: Store, destinations: Destination
 
 @transfer(name="commit", run_name="commit-on-{store.name}")
 def commit(
-    plan: str,
-    backup_id: BackupId,
-    archives: tuple[Archive, ...],
-    manifest: bytes,
-    guide: tuple[str, bytes],
-    store: Store,
-    destinations: Destinations,
+    manifest: Manifest, body: bytes, guide: tuple[str, bytes], store: Store, destinations: Destinations
 ) -> None:
     """Look at every object's size once more, then write the manifest: from here on the backup exists.
 
     Args:
+        body: The manifest's bytes, the same on every destination.
         guide: Key and text of RESTORE.md, which is replaced if it differs.
     """
     try:
-        for archive in archives:
-            found = store.stat(object_key(plan, backup_id, archive.name))
+        for archive in manifest.archives:
+            found = store.stat(object_key(manifest.plan, manifest.backup_id, archive.name))
             if found.size_bytes != archive.size_bytes:
                 raise ChecksumMismatch(
-                    f"{archive.name} on {store.name} has {found.size_bytes} bytes instead of {archive.size_bytes}"
+                    f"{archive.name} on {store.name} has {found.size_bytes} bytes,"
+                    f" {archive.size_bytes} were written"
                 )
         _write_guide(store, *guide)
-        store.create(manifest_key(plan, backup_id), manifest)
+        store.create(manifest_key(manifest.plan, manifest.backup_id), body)
     except StoreError as error:
         if not error.transient or is_last_try():
             destinations.give_up(store, error)

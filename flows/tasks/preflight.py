@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from blocks import pgtools, rights
-from blocks.identity import identity, sizes
 from blocks.errors import RightsMissing, SpoolFull, StoreError
+from blocks.identity import identity, sizes
 from blocks.pgtools import ClientPrograms
 from blocks.spool import free_bytes, sweep
 from flows.catalogue import newest_manifest
@@ -67,9 +67,7 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
         *store_warnings,
         *(f"cleared what a killed run left: {path.name}" for path in swept),
     )
-    return Ready(
-        programs, database.major, source, database_bytes, expected, passwords_readable, warnings
-    )
+    return Ready(programs, database.major, source, database_bytes, expected, passwords_readable, warnings)
 
 
 def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:

@@ -1,0 +1,134 @@
+"""A plan in a directory of its own: keys, a store, a spool and a plans.toml, and the flows run on it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+
+from blocks.stores import LocalStore
+from flows.catalogue import Backup, committed_backups, read_store
+from flows.core.manifest import Manifest
+from flows.core.naming import BackupId
+from tests.servers import keys
+
+NAME = "shop"
+PLANS_VARIABLE = "PGSALVO_PLANS"
+
+
+@dataclass
+class PlanOnDisk:
+    """One plan, by default with one local store; `settings` is what plans.toml says of it.
+
+    The password lies in a 0600 file, as a plan holds no secret.
+    """
+
+    directory: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    secret_keys: dict[str, Any] = field(default_factory=dict)
+    name: str = NAME
+
+    @classmethod
+    def for_database(cls, directory: Path, conninfo: str, **settings: Any) -> "PlanOnDisk":
+        """Write a plan for a database; further settings replace the plan's own."""
+        key = keys.normal()
+        (directory / "database-url").touch(mode=0o600)
+        (directory / "database-url").write_text(conninfo)
+        plan = cls(
+            directory,
+            {
+                "recipients": [str(key.public_file)],
+                "database": {"conninfo": "file:database-url"},
+                "stores": [{"name": "local", "kind": "local", "path": "store"}],
+                "spool_directory": "spool",
+                "attempts": 1,
+                "verify": {"secret_key": "ops"},
+            }
+            | settings,
+            {"ops": {"key_file": str(key.secret_file)}},
+        )
+        plan.write()
+        return plan
+
+    @property
+    def file(self) -> Path:
+        return self.directory / "plans.toml"
+
+    @property
+    def spool(self) -> Path:
+        return self.directory / "spool"
+
+    @property
+    def store(self) -> LocalStore:
+        return LocalStore(name="local", path=str(self.directory / "store"))
+
+    def write(self, **settings: Any) -> None:
+        """Write plans.toml anew, with these settings changed."""
+        self.settings |= settings
+        tables = {f"plans.{self.name}": self.settings} | {
+            f"secret_keys.{name}": key for name, key in self.secret_keys.items()
+        }
+        text = ""
+        for table, values in tables.items():
+            text += f"[{table}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()) + "\n"
+        self.file.write_text(text)
+
+    def back_up(self, **parameters: Any) -> BackupId:
+        """Run the flow in this process and return the backup's id; raise what the flow raised."""
+        from flows.backup import back_up
+
+        return BackupId(self._finished(back_up(self.name, **parameters, return_state=True)))
+
+    def verify(self, backup: str = "latest", **parameters: Any) -> BackupId:
+        from flows.verify import verify
+
+        return BackupId(self._finished(verify(self.name, backup, **parameters, return_state=True)))
+
+    def restore(self, into: str, **parameters: Any) -> BackupId:
+        from flows.restore import restore
+
+        return BackupId(self._finished(restore(self.name, into, **parameters, return_state=True)))
+
+    def prune(self, **parameters: Any) -> None:
+        from flows.prune import prune
+
+        prune(self.name, **parameters)
+
+    def backups(self) -> list[Backup]:
+        """Return what the local store's catalogue holds, newest first."""
+        return committed_backups(read_store(self.store, self.name))
+
+    def manifest(self, identifier: BackupId) -> Manifest:
+        manifest = next(backup for backup in self.backups() if backup.backup_id == identifier).manifest
+        assert manifest is not None
+        return manifest
+
+    def objects(self) -> list[str]:
+        """Return every object's key on the local store."""
+        return [found.key for found in self.store.list("")]
+
+    def command(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        """Run `pgsalvo` on this plan's file as a process of its own."""
+        return subprocess.run(
+            self.argv(*arguments), env=os.environ | environment, capture_output=True, text=True, timeout=120
+        )
+
+    def argv(self, *arguments: str) -> tuple[str, ...]:
+        return (sys.executable, "-m", "flows.cli", "--plans", str(self.file), *arguments)
+
+    @staticmethod
+    def _finished(state: State[Any]) -> str:
+        state.result()
+        return state.message or ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    return json.dumps(value)
