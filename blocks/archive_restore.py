@@ -18,7 +18,9 @@ from blocks.pgcommands import Connection, Section
 from blocks.process import Command, Process, failure_text
 
 _COUNTED = re.compile(r"warning: errors ignored on restore: (\d+)")
-_ERROR = re.compile(r"^(?:pg_restore|psql)\S*: (?:\[[^]]*\] )?(?:error|fatal)|(?:^|\s)(?:ERROR|FATAL):", re.IGNORECASE)
+_ERROR = re.compile(
+    r"^(?:pg_restore|psql)\S*: (?:\[[^]]*\] )?(?:error|fatal)|(?:^|\s)(?:ERROR|FATAL):", re.IGNORECASE
+)
 
 
 @dataclass
@@ -85,7 +87,13 @@ def restore_section(
         with _private_file(use_list) as file:
             file.write("".join(f"{entry}\n" for entry in entries).encode())
     command = pgcommands.restore(
-        pg_restore, connection, section=section, archive=head.path, jobs=jobs, use_list=use_list, no_owner=no_owner
+        pg_restore,
+        connection,
+        section=section,
+        archive=head.path,
+        jobs=jobs,
+        use_list=use_list,
+        no_owner=no_owner,
     )
     try:
         with Process(command) as process:

@@ -24,7 +24,7 @@ def compressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what one zstd frame holds; raise `StreamDamaged` if it is damaged, cut short or followed by more."""
+    """Yield what one zstd frame holds; raise `StreamDamaged` unless it is whole and nothing follows it."""
     decompressor = zstandard.ZstdDecompressor().decompressobj()
     try:
         for piece in _slices(chunks):

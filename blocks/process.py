@@ -192,16 +192,21 @@ def run(command: Command, *, stdin: bytes = b"", timeout_seconds: float = 60.0) 
         ProgramSilent: It did not end within `timeout_seconds`.
     """
     with Process(command, feed=True) as process:
-        timer = threading.Timer(timeout_seconds, process.stop)
+        overdue = threading.Event()
+
+        def end() -> None:
+            overdue.set()
+            process.stop()
+
+        timer = threading.Timer(timeout_seconds, end)
         timer.start()
         feeder = threading.Thread(target=process.feed, args=([stdin],), daemon=True)
         feeder.start()
         stdout = b"".join(process.chunks())
         status = process.wait()
-        overdue = not timer.is_alive()
         timer.cancel()
         feeder.join()
-    if overdue and status != 0:
+    if overdue.is_set() and status != 0:
         raise ProgramSilent(f"{command.name} did not end within {timeout_seconds:g} s")
     return Completed(status, stdout, process.stderr_lines)
 

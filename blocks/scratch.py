@@ -9,14 +9,12 @@ bears a random name. All it writes lies in one directory that is destroyed at th
 import os
 import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,12 @@ from blocks.scratch_commands import PORT, initdb_command, server_command
 from blocks.scratch_directory import (
     DATA_NAME,
     Account,
-    can_run,
     held_directory,
     private_directory,
     scratch_root,
     server_account,
     sweep_scratch,
+    within_reach,
 )
 
 __all__ = ["ScratchServer", "scratch_root", "sweep_scratch"]
@@ -102,12 +100,16 @@ class ScratchServer:
 
     @contextmanager
     def connect(self, dbname: str) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
-        """Open a session of the superuser, in autocommit mode."""
+        """Open a session of the superuser, in autocommit mode.
+
+        Its errors become `ScratchError`s without their cause, whose DETAIL may hold rows' values.
+        """
         try:
             with psycopg.connect(self.conninfo(dbname), autocommit=True) as session:
                 yield session
         except psycopg.Error as error:
-            raise ScratchError(f"the scratch server failed: {error.diag.message_primary or type(error).__name__}") from None
+            said = error.diag.message_primary or type(error).__name__
+            raise ScratchError(f"the scratch server failed: {said}") from None
 
     def create_database(self, dbname: str, encoding: str, collate: str, ctype: str, owner: str) -> list[str]:
         """Create an empty database as the source's is, and return notes on what had to differ.
@@ -115,7 +117,7 @@ class ScratchServer:
         A locale that is not installed here becomes C; the owner becomes a stand-in.
         """
         self.create_stand_in_roles([owner])
-        with self._session() as session:
+        with self.connect(MAINTENANCE_DATABASE) as session:
             if dbname == "postgres":
                 session.execute("DROP DATABASE IF EXISTS postgres")
             try:
@@ -127,7 +129,7 @@ class ScratchServer:
 
     def create_stand_in_roles(self, names: Iterable[str]) -> None:
         """Create roles that bear the source's names and can do nothing; pg_* are PostgreSQL's own."""
-        with self._session() as session:
+        with self.connect(MAINTENANCE_DATABASE) as session:
             existing = {name for (name,) in session.execute("SELECT rolname FROM pg_roles")}
             wanted = dict.fromkeys(name for name in names if not name.startswith("pg_"))
             with session.transaction():
@@ -146,7 +148,7 @@ class ScratchServer:
         """
         restorer = sql.Identifier(self.restorer)
         options = " WITH INHERIT TRUE, SET TRUE" if self._programs.major >= 16 else ""
-        with self._session() as session:
+        with self.connect(MAINTENANCE_DATABASE) as session:
             roles = session.execute("SELECT rolname, rolsuper, rolcanlogin FROM pg_roles").fetchall()
             if self.restorer not in {name for name, _, _ in roles}:
                 session.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER BYPASSRLS").format(restorer))
@@ -160,19 +162,19 @@ class ScratchServer:
 
     def available_extensions(self) -> set[str]:
         """Return the names of the extensions that CREATE EXTENSION finds."""
-        with self._session() as session:
+        with self.connect(MAINTENANCE_DATABASE) as session:
             return {name for (name,) in session.execute("SELECT name FROM pg_available_extensions")}
 
     def has_icu(self) -> bool:
         """Tell whether the server was built with ICU: only then does initdb import its collations."""
         query = r"SELECT EXISTS (SELECT FROM pg_collation WHERE collname LIKE '%\-x\-icu')"
-        with self._session() as session:
+        with self.connect(MAINTENANCE_DATABASE) as session:
             return session.execute(query).fetchone() == (True,)
 
     def _start(self, stack: ExitStack, account: Account | None) -> None:
         self.directory = stack.enter_context(held_directory(scratch_root(self._root, account), account))
         self.socket_directory = self._make_socket_directory(stack, account)
-        programs = _within_reach(self._programs, self.directory, account)
+        programs = within_reach(self._programs, self.directory, account)
         data = private_directory(self.directory / DATA_NAME, account)
         self._initialise(programs, data, account)
         command = server_command(programs, data, self.socket_directory, account, jobs=self._jobs)
@@ -180,9 +182,13 @@ class ScratchServer:
         self._wait_until_ready()
 
     def _make_socket_directory(self, stack: ExitStack, account: Account | None) -> Path:
-        """Make the socket's directory: in the temporary one if below `root` its path becomes too long."""
+        """Make the socket's directory, in the temporary one if clients could not name it below `root`.
+
+        A socket's path has room for 107 bytes, and libpq takes a comma for the end of a host.
+        """
         directory = self.directory
-        if len(os.fsencode(directory / "socket" / f".s.PGSQL.{PORT}")) > _LONGEST_SOCKET_PATH:
+        path = os.fsencode(directory / "socket" / f".s.PGSQL.{PORT}")
+        if len(path) > _LONGEST_SOCKET_PATH or b"," in path:
             short_root = scratch_root(Path(tempfile.gettempdir()), account)
             directory = stack.enter_context(held_directory(short_root, account))
         return private_directory(directory / "socket", account)
@@ -223,16 +229,6 @@ class ScratchServer:
             else:
                 return
 
-    @contextmanager
-    def _session(self) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
-        """Open a superuser's session for one step; the cause is cut off, for its DETAIL may hold too much."""
-        try:
-            with psycopg.connect(self.conninfo(MAINTENANCE_DATABASE), autocommit=True) as connection:
-                yield connection
-        except psycopg.Error as error:
-            said = error.diag.message_primary or type(error).__name__
-            raise ScratchError(f"the scratch server refused: {said}") from None
-
 
 def _create_database(dbname: str, encoding: str, collate: str, ctype: str, owner: str) -> sql.Composed:
     return sql.SQL(
@@ -244,21 +240,6 @@ def _create_database(dbname: str, encoding: str, collate: str, ctype: str, owner
         sql.Literal(collate),
         sql.Literal(ctype),
     )
-
-
-def _within_reach(programs: ServerPrograms, directory: Path, account: Account | None) -> ServerPrograms:
-    """Return the programs, copied into `directory` if the server's user cannot reach them (in /root, say)."""
-    if account is None or can_run(programs.postgres, account):
-        return programs
-    installed = programs.postgres.resolve().parent.parent
-    copy = private_directory(directory / "install", account)
-    for name in ("bin", "lib", "share"):
-        if (installed / name).is_dir():
-            shutil.copytree(installed / name, copy / name, symlinks=True)
-    for path in copy.rglob("*"):
-        os.chown(path, account.uid, account.gid, follow_symlinks=False)
-    libraries = copy / "lib" if programs.library_path else None
-    return replace(programs, bin_directory=copy / "bin", library_path=libraries)
 
 
 @contextmanager

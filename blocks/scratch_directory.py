@@ -16,10 +16,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blocks.errors import ScratchError
+from blocks.pgtools import ServerPrograms
 
 PREFIX = "pgsalvo-scratch-"
 DATA_NAME = "data"
@@ -102,6 +103,21 @@ def private_directory(path: Path, account: Account | None) -> Path:
     return path
 
 
+def within_reach(programs: ServerPrograms, directory: Path, account: Account | None) -> ServerPrograms:
+    """Return the programs, copied into `directory` if the server's user cannot reach them (in /root, say)."""
+    if account is None or can_run(programs.postgres, account):
+        return programs
+    installed = programs.postgres.resolve().parent.parent
+    copy = private_directory(directory / "install", account)
+    for name in ("bin", "lib", "share"):
+        if (installed / name).is_dir():
+            shutil.copytree(installed / name, copy / name, symlinks=True)
+    for path in copy.rglob("*"):
+        os.chown(path, account.uid, account.gid, follow_symlinks=False)
+    libraries = copy / "lib" if programs.library_path else None
+    return replace(programs, bin_directory=copy / "bin", library_path=libraries)
+
+
 def sweep_scratch(root: Path) -> list[Path]:
     """Stop the servers and remove the directories that killed runs left.
 
@@ -127,7 +143,7 @@ def _swept(lock_path: Path) -> bool:
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         directory = lock_path.with_suffix("")
-        _stop_server(directory / DATA_NAME)
+        stop_server(directory / DATA_NAME)
         return _remove(directory, lock_path)
     except BlockingIOError:
         return False
@@ -154,7 +170,7 @@ def _remove(directory: Path, lock_path: Path) -> bool:
     return True
 
 
-def _stop_server(data: Path) -> None:
+def stop_server(data: Path) -> None:
     """End the server of a data directory, if one is running."""
     for how in (signal.SIGQUIT, signal.SIGKILL):
         deadline = time.monotonic() + _STOP_SECONDS

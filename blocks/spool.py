@@ -122,13 +122,7 @@ class SpoolFile:
         offset = 0
         with self.path.open("rb", buffering=0) as file:
             while True:
-                with self._changed:
-                    self._changed.wait_for(
-                        lambda: self._aborted or self._committed or self.size_bytes > offset
-                    )
-                    if self._aborted:
-                        raise StreamAborted("the writing end gave up")
-                    available = self.size_bytes - offset
+                available = self._wait_for_more_than(offset)
                 if not available:
                     return
                 chunk = file.read(min(CHUNK_BYTES, available))
@@ -136,6 +130,14 @@ class SpoolFile:
                     raise SpoolError(f"{self.path} became shorter while it was being read")
                 offset += len(chunk)
                 yield chunk
+
+    def _wait_for_more_than(self, offset: int) -> int:
+        """Return how many bytes lie behind `offset`; 0 at the end of a committed file."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._aborted or self._committed or self.size_bytes > offset)
+            if self._aborted:
+                raise StreamAborted("the writing end gave up")
+            return self.size_bytes - offset
 
 
 class SpoolDirectory:
@@ -182,7 +184,7 @@ def sweep(root: Path) -> list[Path]:
 
 
 def free_bytes(directory: Path) -> int:
-    """Return the bytes that an unprivileged writer can still put below `directory`, which may not exist yet."""
+    """Return how many bytes a user can still put below `directory`, which may not exist yet."""
     existing = next(path for path in (directory, *directory.parents) if path.exists())
     return shutil.disk_usage(existing).free
 

@@ -3,6 +3,7 @@
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -11,6 +12,14 @@ from blocks.references import redact
 Result = TypeVar("Result")
 
 LIMIT_SECONDS = 20.0
+PAUSE_SECONDS = 300.0
+
+
+class _Api:
+    """Whether Prefect's API is worth asking: not before `asked_again_at`, by the monotonic clock."""
+
+    asked_again_at = 0.0
+
 
 logger = logging.getLogger("prefect.pgsalvo")
 
@@ -19,8 +28,10 @@ def beside(what: str, act: Callable[[], Result]) -> Result | None:
     """Return what `act` returns; if it fails, or takes longer than 20 s, log a warning and return None.
 
     Prefect's API is not the truth about a backup: with the API gone the backup still counts, so whatever
-    its client raises here ends here.
+    its client raises here ends here. Once it did not answer, it is not asked again for five minutes.
     """
+    if time.monotonic() < _Api.asked_again_at:
+        return None
     results: list[Result] = []
     failures: list[str] = []
 
@@ -36,6 +47,7 @@ def beside(what: str, act: Callable[[], Result]) -> Result | None:
     if results:
         return results[0]
     why = failures[0] if failures else f"no answer within {LIMIT_SECONDS:g} s"
+    _Api.asked_again_at = time.monotonic() + PAUSE_SECONDS
     logger.warning(
         "Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0]
     )

@@ -75,6 +75,11 @@ class Backup:
                 return verdict
         return None
 
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with which copy."""
+        return [f"{copy.store.name}: {copy.problem}" for copy in self.copies if copy.problem]
+
     def copy_on(self, destination: str) -> Copy | None:
         return next((copy for copy in self.copies if copy.store.name == destination), None)
 

@@ -6,14 +6,20 @@ Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 unverifiable.
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from httpx import TransportError
+from prefect.client.schemas.objects import State
+from prefect.exceptions import PrefectHTTPStatusError
 
 from blocks import gpg_keys, pgtools
 from blocks.errors import ConfigurationError, WorldError
 from flows import environment, reports, terminal
+from flows.core import naming
 from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, plan_source
@@ -80,9 +86,7 @@ def backup(
 
     loaded = _announced(plan, quiet=json)
     terminal.show_progress()
-    state = back_up(plan, label, new_source, return_state=True)
-    state.result()
-    backup_id = state.message or ""
+    backup_id = _committed(loaded, lambda: back_up(plan, label, new_source, return_state=True))
     _say(json, f"backup {backup_id} is committed", {"plan": plan, "backup_id": backup_id})
     if verify_after and loaded.verify.schedule == "after-backup" and loaded.verify.secret_key:
         from flows.verify import verify as verify_flow
@@ -253,6 +257,24 @@ def _announced(plan: str, *, quiet: bool) -> BackupPlan:
     if not quiet:
         terminal.err.print(f"[dim]plan {plan} from {source}[/]")
     return loaded
+
+
+def _committed(plan: BackupPlan, run: Callable[[], "State[Any]"]) -> str:
+    """Return the id of the backup that a run made, also if Prefect's API went away while it did.
+
+    The stores tell whether there is a backup; a run that only could not be recorded has not failed.
+    """
+    began_at = datetime.now(UTC).replace(microsecond=0)  # as a backup's id tells its start
+    try:
+        state = run()
+        state.result()
+    except (TransportError, PrefectHTTPStatusError):
+        made = [backup for backup in reports.read_all(plan) if not backup.problems]
+        if not made or naming.started_at(made[0].backup_id) < began_at:
+            raise
+        terminal.err.print("[yellow]Prefect's API went away: the run is not recorded, the backup is whole[/]")
+        return made[0].backup_id
+    return state.message or ""
 
 
 def _say(as_json: bool, line: str, document: Any) -> None:

@@ -176,7 +176,7 @@ def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str
             "holds": sorted({hold for copy in backup.copies for hold in copy.holds}),
             "destinations": [copy.store.name for copy in backup.copies],
             "kept_because": sorted(kept.get(backup.backup_id, set())),
-            "problems": [f"{copy.store.name}: {copy.problem}" for copy in backup.copies if copy.problem],
+            "problems": backup.problems,
         }
         for backup in backups
     ]

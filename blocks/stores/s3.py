@@ -11,9 +11,9 @@ from http import HTTPStatus
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
-import boto3  # type: ignore[import-untyped]
+import boto3
 import obstore
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+from botocore.exceptions import ClientError
 from obstore.exceptions import BaseError as MoveError
 from obstore.store import S3Store as MovingClient
 from pydantic import Field, SecretStr, field_validator, model_validator

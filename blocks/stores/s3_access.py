@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import boto3  # type: ignore[import-untyped]
-import botocore.session  # type: ignore[import-untyped]
+import boto3
+import botocore.session
 import httpx
 import obstore.store
-from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.credentials import (  # type: ignore[import-untyped]
+from botocore.config import Config
+from botocore.credentials import (
     CredentialProvider,
     CredentialResolver,
     DeferredRefreshableCredentials,
 )
-from botocore.exceptions import NoCredentialsError  # type: ignore[import-untyped]
+from botocore.exceptions import NoCredentialsError
 from prefect.blocks.core import Block
 
 from blocks.errors import ConfigurationError, StoreUnreachable

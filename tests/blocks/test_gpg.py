@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from blocks.errors import (
     DecryptionFailed,
     EncryptionError,
+    KeyUnusable,
     ProgramFailed,
     ProgramMissing,
     SpoolFull,
@@ -188,7 +189,7 @@ def test_eight_streams_are_encrypted_at_once(recipients: PreparedRecipients, key
 def test_a_flipped_byte_is_caught(position: int, message: bytes, key: UnlockedKey) -> None:
     changed = bytearray(message)
     changed[position] ^= 0x01
-    with pytest.raises(DecryptionFailed):
+    with pytest.raises((DecryptionFailed, KeyUnusable)):
         decrypted(bytes(changed), key)
 
 
@@ -242,7 +243,7 @@ def test_a_message_for_another_key_names_both(message: bytes) -> None:
     other = keys.second()
     with (
         GpgSecretKey(key_file=str(other.secret_file)).unlock() as unlocked,
-        pytest.raises(DecryptionFailed, match=f"another key .*the secret key here is {other.fingerprint}"),
+        pytest.raises(KeyUnusable, match=f"another key .*the secret key here is {other.fingerprint}"),
     ):
         decrypted(message, unlocked)
 
@@ -334,13 +335,26 @@ def test_a_full_disk_is_what_is_raised_and_ends_gpg(recipients: PreparedRecipien
     assert not running_gpg()
 
 
+@pytest.fixture
+def stub_gpg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a gpg on PATH that runs a script in which `status LINE` writes to the status descriptor."""
+
+    def install(script: str) -> None:
+        descriptor = "$(echo \"$@\" | sed 's/.*--status-fd \\([0-9]*\\).*/\\1/')"
+        (tmp_path / "gpg").write_text(
+            f'#!/bin/bash\nfd={descriptor}\nstatus() {{ echo "[GNUPG:] $1" >&$fd; }}\n{script}\n'
+        )
+        (tmp_path / "gpg").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    return install
+
+
 @pytest.mark.parametrize(
     ("script", "error", "told"),
     [
         pytest.param("exec cat", EncryptionError, "exited 0 without", id="no status"),
-        pytest.param(
-            "echo '[GNUPG:] END_ENCRYPTION' >&$3", EncryptionError, "exited 0 without", id="reads nothing"
-        ),
+        pytest.param("status END_ENCRYPTION", EncryptionError, "exited 0 without", id="reads nothing"),
         pytest.param(
             "echo 'gpg: skipped: Unusable key' >&2; exit 2", EncryptionError, "Unusable", id="refusal"
         ),
@@ -352,28 +366,61 @@ def test_an_encryption_that_gpg_did_not_finish_is_not_committed(
     error: type[WorldError],
     told: str,
     recipients: PreparedRecipients,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    stub_gpg: Callable[[str], None],
 ) -> None:
-    stub = tmp_path / "gpg"
-    stub.write_text(
-        f"#!/bin/bash\nset -- $(echo \"$@\" | sed 's/.*--status-fd \\([0-9]*\\).*/a b \\1/')\n{script}\n"
-    )
-    stub.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    stub_gpg(script)
     sink = CollectingSink()
     with pytest.raises(error, match=told):
         encrypt(iter([CHUNK] * 50), recipients, sink, Chain())
     assert sink.end == f"aborted by {error.__name__}"
 
 
-def test_closing_a_decryption_early_kills_gpg(key: UnlockedKey, recipients: PreparedRecipients) -> None:
+ALL_WELL = "; ".join(f"status {word}" for word in ("BEGIN_DECRYPTION", "DECRYPTION_OKAY", "GOODMDC"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(f"{ALL_WELL}; cat; exit 2", id="exits 2"),
+        pytest.param(ALL_WELL, id="reads nothing"),
+        pytest.param(f"{ALL_WELL.replace('status GOODMDC', 'true')}; cat", id="no word on modification"),
+        pytest.param(
+            f"{ALL_WELL.replace('status BEGIN_DECRYPTION', 'true')}; cat", id="no word on decryption"
+        ),
+    ],
+)
+def test_a_decryption_that_is_not_well_in_every_respect_is_a_failure(
+    script: str, key: UnlockedKey, stub_gpg: Callable[[str], None]
+) -> None:
+    stub_gpg(script)
+    with pytest.raises(DecryptionFailed, match="gpg could not decrypt"):
+        list(decrypt(iter([CHUNK] * 50), key))
+
+
+def test_the_stub_passes_when_all_is_well(key: UnlockedKey, stub_gpg: Callable[[str], None]) -> None:
+    stub_gpg(f"{ALL_WELL}; cat")
+    assert b"".join(decrypt(iter([CHUNK] * 50), key)) == CHUNK * 50
+
+
+def test_gpg_is_killed_before_any_other_link_is_told(recipients: PreparedRecipients) -> None:
+    chain, still_running = Chain(), [True]
+    chain.add(lambda _cause: still_running.append(bool(running_gpg())))
+    with pytest.raises(SpoolFull):
+        encrypt(endless(), recipients, FullSink(), chain)
+    assert still_running[1] is False
+
+
+def test_closing_a_decryption_early_kills_gpg_at_once(
+    key: UnlockedKey, recipients: PreparedRecipients
+) -> None:
     body = encrypted(os.urandom(1 << 20), recipients)
     stream = decrypt(iter([body]), key)
     assert next(stream)
     assert running_gpg()
+    started = time.monotonic()
     stream.close()
     assert not running_gpg()
+    assert time.monotonic() - started < 2
 
 
 def test_a_decryption_whose_source_fails_raises_what_the_source_raised(

@@ -369,7 +369,7 @@ def test_a_key_that_is_not_opened_says_so(
     locked = keys.with_passphrase()
     with (
         GpgSecretKey(key_file=str(locked.secret_file), passphrase=SecretStr(passphrase)).unlock() as key,
-        pytest.raises(DecryptionFailed, match=told) as caught,
+        pytest.raises(KeyUnusable, match=told) as caught,
     ):
         list(decrypt(iter([locked_message]), key))
     assert locked.fingerprint in str(caught.value)
@@ -476,7 +476,11 @@ def test_a_new_key_pair_encrypts_and_decrypts(
     passphrase: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEW_PASSPHRASE", passphrase or "unused")
-    pair = new_key_pair("ops", tmp_path / "keys", passphrase)
+    umask = os.umask(0o077)
+    try:
+        pair = new_key_pair("ops", tmp_path / "keys", passphrase)
+    finally:
+        os.umask(umask)
     assert (pair.public_file.name, pair.secret_file.name) == ("ops.public.asc", "ops.secret.asc")
     assert stat.S_IMODE(pair.public_file.stat().st_mode) == 0o644
     assert stat.S_IMODE(pair.secret_file.stat().st_mode) == 0o600
@@ -494,7 +498,9 @@ def test_a_new_key_pair_encrypts_and_decrypts(
 
 def test_a_new_key_never_expires(tmp_path: Path) -> None:
     pair = new_key_pair("ops", tmp_path, None)
-    with GpgRecipients(public_keys=[str(pair.public_file)]).prepare(datetime(2200, 1, 1, tzinfo=UTC)) as prepared:
+    with GpgRecipients(public_keys=[str(pair.public_file)]).prepare(
+        datetime(2200, 1, 1, tzinfo=UTC)
+    ) as prepared:
         assert prepared.warnings == ()
 
 
@@ -522,3 +528,19 @@ def test_without_gpg_every_use_of_keys_says_how_to_install_it(
         pass
     with pytest.raises(ProgramMissing, match="apt-get install gnupg"):
         new_key_pair("ops", tmp_path, None)
+
+
+def test_a_gpg_without_its_agent_is_told_from_a_file_without_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gpg").write_text(
+        '#!/bin/sh\necho "gpg: can\'t connect to the agent: IPC connect call failed" >&2; exit 2\n'
+    )
+    (tmp_path / "gpg").chmod(0o755)
+    block = GpgSecretKey(key_file=str(keys.normal().secret_file))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with (
+        pytest.raises(ProgramMissing, match=r"no agent .*can't connect(.|\n)*apt-get install gnupg"),
+        block.unlock(),
+    ):
+        pass

