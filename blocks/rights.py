@@ -94,7 +94,7 @@ def check_rights(
         role, may_read_passwords, is_superuser, subscriptions, locks, transactions = _only(session, _SERVER)
     problems = [
         *_schema_problems(rights, role),
-        *_read_problems(rights, role),
+        *_read_problems(rights, role, session.info.server_version // 10_000),
         *_row_security_problems(rights, role),
         *_large_object_problems(session, selection, role),
         *lock_problems(len(inventory.tables), len(inventory.sequences), sessions, locks, transactions),
@@ -163,7 +163,10 @@ def _schema_problems(rights: Iterable[_Right], role: str) -> list[RightProblem]:
     ]
 
 
-def _read_problems(rights: Sequence[_Right], role: str) -> list[RightProblem]:
+def _read_problems(rights: Sequence[_Right], role: str, major: int) -> list[RightProblem]:
+    everything = (
+        f" or, for tables to come as well: GRANT pg_read_all_data TO {quoted(role)};" if major >= 14 else ""
+    )
     problems = []
     for kinds, word in (("rp", "TABLE"), ("S", "SEQUENCE")):
         refused = [right for right in rights if right.kind in kinds and not right.may_read]
@@ -177,7 +180,7 @@ def _read_problems(rights: Sequence[_Right], role: str) -> list[RightProblem]:
             problems.append(
                 RightProblem(
                     f"the role {role} may not read {_some([qualified(schema, name) for name in names])}",
-                    f"GRANT SELECT ON {what} TO {quoted(role)};",
+                    f"GRANT SELECT ON {what} TO {quoted(role)};{everything}",
                 )
             )
     return problems

@@ -147,7 +147,7 @@ class SpoolDirectory:
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        root.mkdir(parents=True, exist_ok=True, mode=0o711)  # the scratch server's user passes through
         self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
         self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)

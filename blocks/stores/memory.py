@@ -68,7 +68,7 @@ class MemoryStore(Store):
     _uploads: dict[str, PendingUpload] = PrivateAttr(default_factory=dict)
     _failures: list[Failure] = PrivateAttr(default_factory=list)
     _calls: list[Call] = PrivateAttr(default_factory=list)
-    _clock: Callable[[], datetime] = PrivateAttr(default=lambda: datetime.now(UTC))
+    _clock: Callable[[], datetime] = PrivateAttr(default_factory=lambda: _now)
     _numbers: Iterator[int] = PrivateAttr(default_factory=count)
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
 
@@ -208,3 +208,7 @@ class MemoryStore(Store):
                         failure.times -= 1
                     return failure
         return None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

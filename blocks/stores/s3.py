@@ -233,11 +233,12 @@ class S3Store(Store):
         return parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC)
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
-        with translated(self._cannot("list the unfinished uploads of", prefix)):
-            pages = self._asking.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self.bucket, Prefix=self._full(prefix)
-            )
-            found = [entry for page in pages for entry in page.get("Uploads", ())]
+        try:
+            with translated(self._cannot("list the unfinished uploads of", prefix)):
+                found = self._entries("list_multipart_uploads", "Uploads", prefix)
+        except ObjectMissing:
+            # so some servers say that there is none
+            return
         for entry in found:
             yield PendingUpload(
                 self._relative(entry["Key"]), entry["UploadId"], entry["Initiated"].astimezone(UTC)

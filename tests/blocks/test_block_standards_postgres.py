@@ -2,7 +2,7 @@
 
 import pytest
 from prefect.blocks.core import Block
-from prefect.testing.standard_test_suites import BlockStandardTestSuite
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 
 from blocks.postgres import PostgresDatabase
 
@@ -11,3 +11,7 @@ class TestPostgresDatabase(BlockStandardTestSuite):
     @pytest.fixture
     def block(self) -> type[Block]:
         return PostgresDatabase
+
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """A logo would be fetched from a network by every browser that shows the block."""
+        assert block._logo_url is None
