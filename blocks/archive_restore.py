@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from blocks import pgcommands
-from blocks.errors import ProgramFailed
 from blocks.pgcommands import Connection, Section
-from blocks.process import Command, Process, failure_text
+from blocks.process import Command, Process, program_failed
 
 _COUNTED = re.compile(r"warning: errors ignored on restore: (\d+)")
 _ERROR = re.compile(
@@ -125,7 +124,7 @@ def _outcome(process: Process) -> RestoreOutcome:
     counted = next((int(found[1]) for line in lines if (found := _COUNTED.search(line))), 0)
     count = max(counted, sum(1 for line in lines if _ERROR.search(line)))
     if status < 0:
-        raise ProgramFailed(failure_text(process.command.name, status, []))
+        raise program_failed(process.command.name, status, [])
     if status != 0 and not count:
         count = 1
     return RestoreOutcome(lines if count else [], count)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from blocks.errors import DecryptionFailed, EncryptionError, KeyUnusable, ProgramFailed, StreamAborted
+from blocks.errors import DecryptionFailed, EncryptionError, KeyUnusable, StreamAborted
 from blocks.gpg_program import PreparedRecipients, UnlockedKey, secret_pipe, start_gpg
-from blocks.process import TERMINATION_SECONDS, Process, failure_text
+from blocks.process import TERMINATION_SECONDS, Process, program_failed
 from blocks.spool import Chain, Sink
 
 _STATUS_PREFIX = "[GNUPG:] "
@@ -99,7 +99,7 @@ def decrypt(source: Iterator[bytes], key: UnlockedKey) -> Generator[bytes, None,
             raise feeder.failure
         statuses = _statuses(status_file)
         if exit_status < 0:
-            raise ProgramFailed(failure_text("gpg", exit_status, []))
+            raise program_failed("gpg", exit_status, [])
         if exit_status != 0 or not feeder.finished or not _keywords(statuses) >= _DECRYPTED:
             raise decryption_fault(statuses, gpg.stderr_lines, key.fingerprints)
 
@@ -216,7 +216,7 @@ def _check_encryption(
     exit_status: int, feeder: _Feeder, statuses: list[str], stderr_lines: list[str]
 ) -> None:
     if exit_status < 0:
-        raise ProgramFailed(failure_text("gpg", exit_status, []))
+        raise program_failed("gpg", exit_status, [])
     if exit_status != 0:
         raise EncryptionError(f"gpg could not encrypt: {_said(stderr_lines)}")
     if not feeder.finished or "END_ENCRYPTION" not in _keywords(statuses):

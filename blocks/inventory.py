@@ -34,6 +34,7 @@ _RELATIONS = """
            c.relpersistence <> 'u' OR NOT pg_is_in_recovery() AS is_here,
            greatest(c.relpages, 0)::int8 * current_setting('block_size')::int8 AS estimated_bytes,
            coalesce(s.seqincrement, 0) AS increment,
+           coalesce(s.seqcycle, false) AS cycles,
            EXISTS (SELECT FROM pg_partitioned_table p
                    JOIN pg_opclass o ON o.oid = ANY (p.partclass::oid[])
                    WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcname = 'enum_ops')
@@ -84,6 +85,7 @@ class DumpedSequence:
     schema: str
     name: str
     increment: int
+    cycles: bool
     may_read: bool
     is_here: bool
 
@@ -118,6 +120,7 @@ class SequenceState:
     last_value: int | None
     is_called: bool
     increment: int
+    cycles: bool
 
 
 def take_inventory(session: Session, selection: Selection = EVERYTHING) -> Inventory:
@@ -206,6 +209,7 @@ class _Row(NamedTuple):
     is_here: bool
     estimated_bytes: int
     increment: int
+    cycles: bool
     is_hashed_by_enum: bool
 
     @property
@@ -234,11 +238,15 @@ class _Row(NamedTuple):
         return found
 
     def sequence(self) -> DumpedSequence:
-        return DumpedSequence(self.oid, self.schema, self.name, self.increment, self.may_read, self.is_here)
+        return DumpedSequence(
+            self.oid, self.schema, self.name, self.increment, self.cycles, self.may_read, self.is_here
+        )
 
 
 def _state(sequence: DumpedSequence, last_value: int | None, is_called: bool) -> SequenceState:
-    return SequenceState(sequence.schema, sequence.name, last_value, is_called, sequence.increment)
+    return SequenceState(
+        sequence.schema, sequence.name, last_value, is_called, sequence.increment, sequence.cycles
+    )
 
 
 def _batches(tables: Iterable[Table]) -> Iterator[list[Table]]:

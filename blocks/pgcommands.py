@@ -76,7 +76,9 @@ def dump_schema(program: Path, connection: Connection) -> Command:
 
 def dump_globals(program: Path, connection: Connection, *, passwords: bool) -> Command:
     """pg_dumpall of roles and tablespaces to stdout; without `passwords` it does not need pg_authid."""
-    return _command(program, connection, "--globals-only", *(() if passwords else ("--no-role-passwords",)))
+    entered = f"--database={connection.dbname}"  # else `postgres`, which may be closed to the role
+    options = ("--globals-only",) if passwords else ("--globals-only", "--no-role-passwords")
+    return _command(program, connection, entered, *options)
 
 
 def list_archive(program: Path, connection: Connection) -> Command:

@@ -22,6 +22,8 @@ from blocks.spool import CHUNK_BYTES
 
 TERMINATION_SECONDS = 5.0
 STDERR_LINES = 2_000
+KILLED_HINT = "if nobody did that on purpose, memory may have run out: the kernel's log (dmesg) tells"
+SILENCE_HINT = "see in pg_stat_activity what its session waits for, or raise silence_seconds"
 _INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "KRB5CCNAME", "KRB5_CONFIG", "SSL_CERT_FILE")
 
 
@@ -98,7 +100,9 @@ class Process:
         descriptor = self._popen.stdout.fileno()
         while True:
             if silence_seconds is not None and not select.select([descriptor], [], [], silence_seconds)[0]:
-                raise ProgramSilent(f"{self.command.name} gave no byte for {silence_seconds:g} s")
+                raise ProgramSilent(
+                    f"{self.command.name} gave no byte for {silence_seconds:g} s", SILENCE_HINT
+                )
             chunk = os.read(descriptor, CHUNK_BYTES)
             if not chunk:
                 return
@@ -129,13 +133,15 @@ class Process:
         """Wait for the end; raise `ProgramFailed` with the program's own first error unless it exited 0."""
         status = self.wait(timeout_seconds)
         if status != 0:
-            raise ProgramFailed(failure_text(self.command.name, status, self.stderr_lines))
+            raise program_failed(self.command.name, status, self.stderr_lines)
 
     def stop(self, cause: BaseException | None = None) -> None:  # noqa: ARG002 - a Chain's stop
         """End the program: SIGTERM, and SIGKILL after five seconds. Safe to call at any time, repeatedly."""
         if self._popen.poll() is None:
             self._popen.terminate()
-            threading.Timer(TERMINATION_SECONDS, self._kill).start()
+            timer = threading.Timer(TERMINATION_SECONDS, self._kill)
+            timer.daemon = True  # it must not hold up the end of a process that has nothing else to do
+            timer.start()
 
     def kill(self) -> None:
         """End the program at once and wait until it is gone."""
@@ -215,7 +221,7 @@ def run_checked(command: Command, *, stdin: bytes = b"", timeout_seconds: float 
     """Run a short program and return its stdout; raise `ProgramFailed` unless it exited 0."""
     completed = run(command, stdin=stdin, timeout_seconds=timeout_seconds)
     if completed.status != 0:
-        raise ProgramFailed(failure_text(command.name, completed.status, completed.stderr_lines))
+        raise program_failed(command.name, completed.status, completed.stderr_lines)
     return completed.stdout
 
 
@@ -240,6 +246,11 @@ def secret_file(content: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
         file.write(content)
         file.flush()
         yield file.name, ()
+
+
+def program_failed(name: str, status: int, stderr_lines: list[str]) -> ProgramFailed:
+    """Return the error for a program that did not exit 0."""
+    return ProgramFailed(failure_text(name, status, stderr_lines), KILLED_HINT if status < 0 else "")
 
 
 def failure_text(name: str, status: int, stderr_lines: list[str]) -> str:

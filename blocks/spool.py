@@ -117,6 +117,10 @@ class SpoolFile:
             self._aborted = not self._committed
             self._changed.notify_all()
 
+    def close(self) -> None:
+        """Let go of the file, whose room on the disk is free only then; nobody may write any more."""
+        self._file.close()
+
     def read(self) -> Iterator[bytes]:
         """Yield the file from its beginning, waiting for the writer; raise `StreamAborted` if it gave up."""
         offset = 0
@@ -151,11 +155,15 @@ class SpoolDirectory:
         self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
         self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._files: list[SpoolFile] = []
 
     def file(self, name: str) -> SpoolFile:
-        return SpoolFile(self.path / name)
+        self._files.append(SpoolFile(self.path / name))
+        return self._files[-1]
 
     def close(self) -> None:
+        for file in self._files:
+            file.close()
         shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock)
 

@@ -1,12 +1,20 @@
 """What follows a committed backup: prune, and a verification in a pool of its own."""
 
+from collections.abc import Sequence
+
 import prefect.runtime
 from prefect import get_run_logger
 from prefect.deployments import run_deployment
 
-from flows import reports
+from blocks.alerts import Alert
+from blocks.errors import StoreError
+from blocks.references import redact
+from blocks.stores import Store
+from flows import hooks, reports
 from flows.beside import beside
+from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
+from flows.destinations import told
 from flows.plan import BackupPlan
 from flows.prune import prune_plan
 from flows.tasks.options import step
@@ -15,17 +23,36 @@ VERIFY_DEPLOYMENT = "verify/on-demand"
 
 
 @step(name="prune")
-def prune_now(plan: BackupPlan, own: BackupId) -> None:
-    """Delete what the plan's retention does not keep; never the backup that was just made."""
-    reports.publish_prune(plan, prune_plan(plan, own=own), dry_run=False)
+def prune_now(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> None:
+    """Delete what the plan's retention does not keep; never the backup that was just made.
+
+    Args:
+        stores: The destinations that hold it; the others stay as they are.
+    """
+    reports.publish_prune(plan, prune_plan(plan, stores, own=own), dry_run=False)
 
 
-def start_verification(plan: BackupPlan, backup_id: BackupId) -> None:
+def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> None:
+    """Prune after a backup; a prune that fails is alerted as such, for the backup itself is committed."""
+    try:
+        prune_now(plan, stores, own)
+    except (StoreError, PruneRefused, ExceptionGroup) as error:
+        cause = told(error)
+        get_run_logger().error("backup %s is committed, but pruning failed: %s", own, cause)
+        next_step = (
+            getattr(error, "hint", "") or f"pgsalvo prune {plan.name} --dry-run shows what it would do"
+        )
+        hooks.send(
+            plan, Alert("PRUNE_FAILED", plan.name, "prune", redact(cause), hooks.own_address(), next_step)
+        )
+
+
+def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: int) -> None:
     """Ask the `verify` pool to prove the backup, if the plan wants that and this run is a deployment's.
 
     This host has no secret key; on the command line, `pgsalvo backup` verifies in the same process.
     """
-    if plan.verify.schedule != "after-backup" or not prefect.runtime.deployment.id:
+    if not plan.verify.is_due_after_backup(database_bytes) or not prefect.runtime.deployment.id:
         return
     run = beside(
         "the start of the verification",

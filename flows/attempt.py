@@ -92,6 +92,7 @@ class Attempt:
         silence_seconds = self.plan.database.silence_seconds
         dumped = outbound.dump.submit(kind, command, pipe, self.chain, progress, silence_seconds)
         self._start_encryption(name, kind, pipe.read(), self.ready.expected_bytes).dumped = dumped
+        self.link(dumped)
 
     def store_facts(self, facts: Facts) -> None:
         """Store the facts, bound to the dumps by their checksums, and wait until they are stored."""
@@ -104,20 +105,30 @@ class Attempt:
         stream.plain_bytes = len(body)
         self.finish(stream.steps)
 
+    def link(self, step: PrefectFuture[Any]) -> None:
+        """Fail the chain with a step, even one that Prefect ends before its own code runs."""
+        step.add_done_callback(self._fail_unless_completed)
+
+    def _fail_unless_completed(self, step: PrefectFuture[Any]) -> None:
+        result = step.result(raise_on_failure=False)
+        if isinstance(result, BaseException):
+            self.chain.fail(result)
+
     def finish(self, steps: "list[PrefectFuture[Any]]") -> None:
         """Wait for steps; raise the first cause if one failed, never what followed from it."""
-        with self.stopped_with():
+        with self.stopped_with(*steps):
             wait(steps)
         if self.chain.first_cause is not None:
             raise self.chain.first_cause
 
     @contextmanager
-    def stopped_with(self) -> Iterator[None]:
-        """End every link if this thread is cancelled, so that no step waits for ever."""
+    def stopped_with(self, *steps: "PrefectFuture[Any]") -> Iterator[None]:
+        """End every link if this thread is cancelled, and wait until none of them writes any more."""
         try:
             yield
         except BaseException as error:
             self.chain.fail(error)
+            wait([*steps, *(step for stream in self.streams for step in stream.steps)])
             raise
 
     @property
@@ -139,6 +150,7 @@ class Attempt:
         spool_file = self.spool.file(name)
         self.chain.add(spool_file.abort)
         encrypted = outbound.encrypt.submit(name, source, self.recipients, spool_file, self.chain)
+        self.link(encrypted)
         uploaded = [
             outbound.upload.submit(name, self.key(name), store, spool_file, self.destinations, expected_bytes)
             for store in self.destinations.live

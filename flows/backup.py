@@ -18,7 +18,7 @@ from blocks.process import Command
 from blocks.snapshot import Snapshot, locked_snapshot
 from blocks.spool import Chain, SpoolDirectory
 from flows import hooks, reports
-from flows.after_backup import prune_now, start_verification
+from flows.after_backup import prune_or_tell, start_verification
 from flows.attempt import Attempt
 from flows.core import manifest as manifests
 from flows.core import naming
@@ -27,7 +27,7 @@ from flows.core.facts import Facts
 from flows.core.manifest import Manifest, Timings, Versions
 from flows.core.naming import BackupId
 from flows.core.restore_guide import restore_commands, restore_guide
-from flows.destinations import Destinations
+from flows.destinations import Destinations, told
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 from flows.progress import Progress, shown
@@ -52,16 +52,18 @@ def back_up(plan: str, label: str = "", new_source: bool = False) -> State[None]
     """
     loaded = load_plan(plan)
     ready = preflight(loaded, new_source)
-    manifest = _with_new_snapshots(loaded, ready, label, new_source)
-    reports.publish_backup(loaded, manifest, ready.warnings)
+    manifest, destinations = _with_new_snapshots(loaded, ready, label, new_source)
+    reports.publish_backup(loaded, manifest, destinations.live, [*ready.warnings, *destinations.warnings])
     if loaded.prune == "after-backup":
-        prune_now(loaded, manifest.backup_id)
+        prune_or_tell(loaded, destinations.live, manifest.backup_id)
     reports.publish_catalogue(loaded)
-    start_verification(loaded, manifest.backup_id)
+    start_verification(loaded, manifest.backup_id, ready.database_bytes)
     return Completed(message=manifest.backup_id)
 
 
-def _with_new_snapshots(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> Manifest:
+def _with_new_snapshots(
+    plan: BackupPlan, ready: Ready, label: str, new_source: bool
+) -> tuple[Manifest, Destinations]:
     """Try with a new snapshot each time that the server, a lock or a standby's recovery ends the old one."""
     logger = get_run_logger()
     for warning in ready.warnings:
@@ -80,7 +82,7 @@ def _with_new_snapshots(plan: BackupPlan, ready: Ready, label: str, new_source: 
     raise AssertionError("a plan makes at least one attempt")
 
 
-def _attempt(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> Manifest:
+def _attempt(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> tuple[Manifest, Destinations]:
     started_at = datetime.now(UTC)
     backup_id = naming.backup_id(started_at, secrets.token_hex(3))
     chain = Chain()
@@ -97,7 +99,7 @@ def _attempt(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> Ma
         timings = attempt.timings(facts_seconds, checksum_seconds)
         manifest = _manifest(attempt, facts, timings, label, new_source)
         _commit(attempt, manifest)
-    return manifest
+    return manifest, destinations
 
 
 def _dump_with_facts(attempt: Attempt) -> tuple[Facts, float]:
@@ -123,6 +125,7 @@ def _dump_with_facts(attempt: Attempt) -> tuple[Facts, float]:
         )
         attempt.start_dump(naming.GLOBALS_ARCHIVE, "globals", globals_command, Progress("globals", 0))
         counting = outbound.facts.submit(snapshot, attempt.backup_id, plan.name, attempt.chain)
+        attempt.link(counting)
         attempt.finish([counting, *(step for stream in attempt.streams for step in stream.steps)])
     facts, seconds = counting.result()
     if manifests.source_of(facts.system_identifier, facts.dbname) != ready.source:
@@ -190,14 +193,15 @@ def _commit(attempt: Attempt, manifest: Manifest) -> None:
     attempt.finish(
         [outbound.commit.submit(manifest, body, guide, store, destinations) for store in destinations.live]
     )
-    for name, cause in destinations.lost.items():
-        get_run_logger().error("%s does not hold backup %s: %s", name, manifest.backup_id, _told(cause))
+    for warning in destinations.warnings:
+        get_run_logger().warning(warning)
+    for name in destinations.lost:
         _clear(plan, manifest.backup_id, name)
     if len(destinations.live) < plan.required_copies:
         name, cause = next(iter(destinations.lost.items()))
         raise CopiesMissing(
             f"{len(destinations.live)} of {len(plan.stores)} destinations hold backup {manifest.backup_id};"
-            f" {name} does not: {_told(cause)}",
+            f" {name} does not: {told(cause)}",
             f"the copies on {', '.join(store.name for store in destinations.live)} are whole;"
             f" mend {name} and back up again",
         )
@@ -227,7 +231,3 @@ def _clear(plan: BackupPlan, backup_id: BackupId, destination: str) -> None:
         get_run_logger().warning(
             "%s keeps what was stored there until a later prune: %s", destination, error.message
         )
-
-
-def _told(cause: BaseException) -> str:
-    return str(getattr(cause, "message", type(cause).__name__))

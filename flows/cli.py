@@ -88,7 +88,7 @@ def backup(
     terminal.show_progress()
     backup_id = _committed(loaded, lambda: back_up(plan, label, new_source, return_state=True))
     _say(json, f"backup {backup_id} is committed", {"plan": plan, "backup_id": backup_id})
-    if verify_after and loaded.verify.schedule == "after-backup" and loaded.verify.secret_key:
+    if verify_after and loaded.verify.schedule in ("auto", "after-backup") and loaded.verify.secret_key:
         from flows.verify import verify as verify_flow
 
         verify_flow(plan, backup_id)

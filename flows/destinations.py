@@ -19,9 +19,19 @@ class Destinations:
     def live(self) -> list[Store]:
         return [store for store in self._stores if store.name not in self.lost]
 
+    @property
+    def warnings(self) -> list[str]:
+        """One sentence for each destination that was given up."""
+        return [f"{name} does not hold this backup: {told(cause)}" for name, cause in self.lost.items()]
+
     def give_up(self, store: Store, cause: BaseException) -> None:
         with self._lock:
             self.lost.setdefault(store.name, cause)
             none_left = len(self.lost) == len(self._stores)
         if none_left:
             self._on_last_lost(cause)
+
+
+def told(cause: BaseException) -> str:
+    """Return an error in one line, without its hint."""
+    return str(getattr(cause, "message", type(cause).__name__))

@@ -69,6 +69,7 @@ def sequences_of(states: Iterable[SequenceState]) -> tuple[SequenceValue, ...]:
             last_value=state.last_value,
             is_called=state.is_called,
             increment=state.increment,
+            cycles=state.cycles,
         )
         for state in states
     )

@@ -3,6 +3,7 @@
 import logging
 from typing import Any
 
+import prefect.runtime
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.utilities.urls import url_for
@@ -11,6 +12,7 @@ from blocks.alerts import Alert
 from blocks.errors import WorldError
 from blocks.references import redact
 from flows.core.errors import BackupError, Unverifiable
+from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 
 logger = logging.getLogger("prefect.pgsalvo")
@@ -31,7 +33,7 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
     """
     plan = str((flow_run.parameters or {}).get("plan", ""))
     try:
-        alerts = load_plan(plan).alerts
+        loaded = load_plan(plan)
     except (BackupError, WorldError) as error:
         logger.error("nobody was alerted: the plan %s cannot be read: %s", plan, redact(error.message))
         return
@@ -43,11 +45,21 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
         address=url_for("flow-run", obj_id=flow_run.id) or "",
         next_step=_next_step(flow.name, plan, state),
     )
-    for receiver in alerts:
+    send(loaded, message)
+
+
+def send(plan: BackupPlan, message: Alert) -> None:
+    """Send a message to each of a plan's alerts; one that cannot be delivered is an error in the log."""
+    for receiver in plan.alerts:
         try:
             receiver.send(message)
         except WorldError as error:
             logger.error("the alert was not delivered: %s", redact(error.message))
+
+
+def own_address() -> str:
+    """Return where the running flow run is seen in Prefect's UI; empty if nowhere."""
+    return url_for("flow-run", obj_id=prefect.runtime.flow_run.id) or ""
 
 
 def cause_in_one_line(state: State) -> str:

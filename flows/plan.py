@@ -18,6 +18,8 @@ from flows.core.errors import PlanError
 from flows.core.naming import PLAN_NAME_PATTERN
 from flows.core.retention import RetentionPolicy
 
+PROVED_AT_ONCE_BYTES = 20 * 10**9
+
 AnyStore = Annotated[LocalStore | S3Store, Field(discriminator="kind")]
 
 
@@ -26,14 +28,22 @@ class VerifySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    schedule: str = Field("after-backup", description='"after-backup", "never", or a cron expression.')
+    schedule: str = Field(
+        "auto",
+        description='"after-backup", "never", a cron expression, or "auto": after a backup if under 20 GB.',
+    )
     secret_key: str = Field("", description="Name of the GpgSecretKey that says where the secret key lies.")
     proof: Literal["rows"] = Field("rows", description="What is compared: the rows of every table.")
 
     @field_validator("schedule")
     @classmethod
     def _known_schedule(cls, value: str) -> str:
-        return value if value in ("after-backup", "never") else _cron(value)
+        return value if value in ("auto", "after-backup", "never") else _cron(value)
+
+    def is_due_after_backup(self, database_bytes: int) -> bool:
+        """Return whether a backup of a database of this size is proved at once."""
+        small = database_bytes < PROVED_AT_ONCE_BYTES
+        return self.schedule == "after-backup" or (self.schedule == "auto" and small)
 
 
 class BackupPlan(Block):

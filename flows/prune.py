@@ -1,6 +1,6 @@
 """The story of a prune: decide on each destination by its own catalogue, then delete, manifests first."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 
@@ -45,17 +45,24 @@ def prune(plan: str, dry_run: bool = False) -> list[Pruned]:
     return pruned
 
 
-def prune_plan(plan: BackupPlan, *, own: BackupId | None, dry_run: bool = False) -> list[Pruned]:
+def prune_plan(
+    plan: BackupPlan,
+    stores: Sequence[Store] | None = None,
+    *,
+    own: BackupId | None,
+    dry_run: bool = False,
+) -> list[Pruned]:
     """Prune every destination; one that fails does not keep the others from it.
 
     Args:
+        stores: Only these destinations, instead of all of the plan's.
         own: The backup of the run that prunes, which is never deleted.
 
     Raises:
         ExceptionGroup: What failed on which destination, after all were tried.
     """
     done, failures = [], []
-    for store in plan.stores:
+    for store in plan.stores if stores is None else stores:
         try:
             done.append(_prune_store(plan, store, own, dry_run))
         except (StoreError, PruneRefused) as error:

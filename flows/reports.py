@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.errors import StoreError
+from blocks.stores import Store
 from flows.beside import beside
 from flows.catalogue import Backup, Copy, committed_backups, read_store
 from flows.core.manifest import Manifest
@@ -33,14 +34,20 @@ VERDICT_SIGNS = {
 }
 
 
-def publish_backup(plan: BackupPlan, manifest: Manifest, warnings: Iterable[str]) -> None:
-    """Publish the report of a backup."""
+def publish_backup(
+    plan: BackupPlan, manifest: Manifest, stores: Iterable[Store], warnings: Iterable[str]
+) -> None:
+    """Publish the report of a backup.
+
+    Args:
+        stores: The destinations that hold it.
+    """
     timings = manifest.timings
     lines = [
         f"# Backup {manifest.backup_id}",
         "",
         f"The database as it was at {_time(manifest.snapshot_at)}, {human_bytes(manifest.size_bytes)},"
-        f" on {', '.join(store.location for store in plan.stores)}.",
+        f" on {', '.join(store.location for store in stores)}.",
         "",
         *_table(
             ("archive", "size", "before compression", "SHA-256"),

@@ -2,7 +2,7 @@
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -157,9 +157,7 @@ class S3Store(Store):
             for chunk in chunks:
                 size_bytes += len(chunk)
                 if size_bytes > MOST_PARTS * parts.size_bytes:
-                    raise StoreError(
-                        f"{what}: it is more than {MOST_PARTS} parts of {parts.size_bytes >> 20} MiB"
-                    )
+                    raise StoreError(f"{what}: more than {MOST_PARTS} parts of {parts.size_bytes >> 20} MiB")
                 with translated(what):
                     writer.write(chunk)
         except BaseException as error:
@@ -174,10 +172,9 @@ class S3Store(Store):
     def create(self, key: str, body: bytes) -> None:
         if self.refuse_other_bytes(key, body):
             return
-        encryption = (
-            {"ServerSideEncryption": self.server_side_encryption} if self.server_side_encryption else {}
-        )
-        request = {"Bucket": self.bucket, "Key": self._full(key), "Body": body} | encryption
+        request = {"Bucket": self.bucket, "Key": self._full(key), "Body": body}
+        if self.server_side_encryption:
+            request["ServerSideEncryption"] = self.server_side_encryption
         try:
             with translated(self._cannot("create", key)):
                 self._put_unless_taken(request)
@@ -205,10 +202,7 @@ class S3Store(Store):
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         with translated(self._cannot("list", prefix)):
-            pages = self._asking.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self._full(prefix)
-            )
-            found = [entry for page in pages for entry in page.get("Contents", ())]
+            found = self._entries("list_objects_v2", "Contents", prefix)
         objects = (
             StoredObject(self._relative(entry["Key"]), entry["Size"], entry["LastModified"].astimezone(UTC))
             for entry in found
@@ -240,9 +234,8 @@ class S3Store(Store):
             # so some servers say that there is none
             return
         for entry in found:
-            yield PendingUpload(
-                self._relative(entry["Key"]), entry["UploadId"], entry["Initiated"].astimezone(UTC)
-            )
+            begun_at = entry["Initiated"].astimezone(UTC)
+            yield PendingUpload(self._relative(entry["Key"]), entry["UploadId"], begun_at)
 
     def abort_pending(self, upload: PendingUpload) -> None:
         with contextlib.suppress(ObjectMissing), translated(self._cannot("clear the upload of", upload.key)):
@@ -297,6 +290,10 @@ class S3Store(Store):
             yield bytes(chunk)
         if rest:
             raise StoreUnreachable(f"{what}: it ended {rest} bytes before its end")
+
+    def _entries(self, question: str, answer: str, prefix: str) -> Sequence[dict[str, Any]]:
+        pages = self._asking.get_paginator(question).paginate(Bucket=self.bucket, Prefix=self._full(prefix))
+        return [entry for page in pages for entry in page.get(answer, ())]
 
     def _put_unless_taken(self, request: dict[str, Any]) -> None:
         try:

@@ -111,7 +111,7 @@ def _refusal(code: str, status: int, what: str) -> StoreError:
     if code in _MISSING:
         return ObjectMissing(text)
     if code in _TRANSIENT or status == 429 or status >= 500:
-        return StoreUnreachable(text)
+        return StoreUnreachable(text, "see whether the server is overloaded or broken, and try again later")
     if code in _FORBIDDEN or status in (401, 403):
         return StoreForbidden(
             text, _FORBIDDEN.get(code, "see the credentials and their rights on the bucket")

@@ -6,10 +6,12 @@ A link that fails ends the others through its `Chain`; an upload that fails cost
 import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blocks import compression, gpg
-from blocks.errors import StoreError
+from blocks.dump_errors import dump_error
+from blocks.errors import WorldError
 from blocks.gpg_program import PreparedRecipients
 from blocks.process import Command, Process
 from blocks.snapshot import Snapshot
@@ -25,6 +27,10 @@ from flows.progress import Progress
 from flows.tasks.options import is_last_try, step, transfer
 
 DUMP_MAGIC = b"PGDMP"
+MISMATCH_HINT = (
+    "find out what changes bytes there, the disk or the server; then back up again"
+)
+IMPLAUSIBLE_HINT = "see whether these are PostgreSQL's own programs: pgsalvo doctor names their directory"
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,15 @@ def dump(
     Raises:
         ImplausibleDump: It exited 0 and wrote nothing, or not what pg_dump writes.
         ProgramFailed, ProgramSilent: It failed, was killed, or hung.
+        DatabaseError: The server failed it; a transient one may pass with a new snapshot.
     """
     began = time.monotonic()
     with chain.link(), Process(command) as process:
         chain.add(process.stop)
-        chunks = progress.counted(process.chunks(silence_seconds))
-        if kind == "main":
-            chunks = _beginning_with(DUMP_MAGIC, chunks)
-        for chunk in compression.compressed(_until_success(process, chunks)):
+        written = progress.counted(_until_success(process, silence_seconds))
+        magic = DUMP_MAGIC if kind == "main" else b""
+        for chunk in compression.compressed(_plausible(command.name, magic, written)):
             pipe.write(chunk)
-        if progress.done == 0:
-            raise ImplausibleDump(f"{command.name} exited 0 but wrote nothing")
         pipe.commit()
     return Dumped(progress.done, time.monotonic() - began)
 
@@ -96,12 +100,8 @@ def upload(
     A destination that fails for good is given up; the others go on.
     """
     began = time.monotonic()
-    try:
+    with _given_up_on_failure(store, destinations):
         store.put(key, spool_file.read(), expected_bytes=expected_bytes)
-    except StoreError as error:
-        if not error.transient or is_last_try():
-            destinations.give_up(store, error)
-        raise
     return time.monotonic() - began
 
 
@@ -124,22 +124,15 @@ def checksum(archive: Archive, key: str, store: Store, destinations: Destination
         ChecksumMismatch: The store does not hold what was written.
     """
     began = time.monotonic()
-    try:
+    with _given_up_on_failure(store, destinations):
         digest, size = hashlib.sha256(), 0
         for chunk in store.get(key):
             digest.update(chunk)
             size += len(chunk)
         if (digest.hexdigest(), size) != (archive.sha256, archive.size_bytes):
             raise ChecksumMismatch(
-                f"{store.name} does not hold what was written to it: {archive.name} differs"
+                f"{store.name} does not hold what was written to it: {archive.name} differs", MISMATCH_HINT
             )
-    except StoreError as error:
-        if not error.transient or is_last_try():
-            destinations.give_up(store, error)
-        raise
-    except ChecksumMismatch as error:
-        destinations.give_up(store, error)
-        raise
     return time.monotonic() - began
 
 
@@ -153,22 +146,27 @@ def commit(
         body: The manifest's bytes, the same on every destination.
         guide: Key and text of RESTORE.md, which is replaced if it differs.
     """
-    try:
+    with _given_up_on_failure(store, destinations):
         for archive in manifest.archives:
             found = store.stat(object_key(manifest.plan, manifest.backup_id, archive.name))
             if found.size_bytes != archive.size_bytes:
                 raise ChecksumMismatch(
                     f"{archive.name} on {store.name} has {found.size_bytes} bytes,"
-                    f" {archive.size_bytes} were written"
+                    f" {archive.size_bytes} were written",
+                    MISMATCH_HINT,
                 )
         _write_guide(store, *guide)
         store.create(manifest_key(manifest.plan, manifest.backup_id), body)
-    except StoreError as error:
-        if not error.transient or is_last_try():
+
+
+@contextmanager
+def _given_up_on_failure(store: Store, destinations: Destinations) -> Iterator[None]:
+    """Give the destination up if a step on it fails for good; a passing trouble is left to the next try."""
+    try:
+        yield
+    except (WorldError, ChecksumMismatch) as error:
+        if isinstance(error, ChecksumMismatch) or not error.transient or is_last_try():
             destinations.give_up(store, error)
-        raise
-    except ChecksumMismatch as error:
-        destinations.give_up(store, error)
         raise
 
 
@@ -177,16 +175,23 @@ def _write_guide(store: Store, key: str, text: bytes) -> None:
         store.put(key, [text], expected_bytes=len(text))
 
 
-def _until_success(process: Process, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass a program's output on; its end counts only if the program exited 0."""
-    yield from chunks
-    process.check()
+def _until_success(process: Process, silence_seconds: float) -> Iterator[bytes]:
+    """Yield a dump program's output; its end counts only if the program exited 0."""
+    yield from process.chunks(silence_seconds)
+    if (status := process.wait()) != 0:
+        raise dump_error(process.command.name, status, process.stderr_lines)
 
 
-def _beginning_with(magic: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    head = b""
+def _plausible(name: str, magic: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass a program's output on; raise `ImplausibleDump` unless it begins with `magic` and is not empty."""
+    head, is_empty = b"", True
     for chunk in chunks:
+        is_empty = False
         head += chunk[: len(magic) - len(head)]
-        if not magic.startswith(head[: len(magic)]):
-            raise ImplausibleDump("what pg_dump wrote does not begin as a dump does")
+        if not magic.startswith(head):
+            break
         yield chunk
+    if is_empty:
+        raise ImplausibleDump(f"{name} exited 0 but wrote nothing", IMPLAUSIBLE_HINT)
+    if head != magic:
+        raise ImplausibleDump(f"what {name} wrote does not begin as a dump does", IMPLAUSIBLE_HINT)

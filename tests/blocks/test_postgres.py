@@ -147,6 +147,7 @@ def test_a_connection_that_fails_says_why_and_what_to_do(
     assert hint in caught.value.hint
     assert "\n" not in caught.value.message
     assert PASSWORD not in str(caught.value)
+    assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 
 

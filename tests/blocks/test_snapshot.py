@@ -330,6 +330,14 @@ def test_a_counting_can_be_cancelled_from_another_thread(
             held.count_rows()
 
 
+def test_the_lock_wait_limit_is_for_the_tables_only(postgres: PostgresServer, shop: PostgresDatabase) -> None:
+    impatient = shop.model_copy(update={"lock_wait_seconds": 0.1})
+    with _counting_that_hangs(postgres, impatient) as (held, counting):
+        with pytest.raises(TimeoutError):
+            counting.result(0.3)
+        held.cancel()
+
+
 def test_a_failure_elsewhere_ends_the_counting(postgres: PostgresServer, shop: PostgresDatabase) -> None:
     with pytest.raises(ZeroDivisionError), _counting_that_hangs(postgres, shop) as (_, counting):
         raise ZeroDivisionError

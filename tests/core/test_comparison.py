@@ -324,9 +324,13 @@ def test_a_settings_value_stands_in_no_finding() -> None:
     assert "planted" not in repr(result.findings)
 
 
+def test_settings_that_nobody_applied_are_not_compared() -> None:
+    assert compare(facts(settings=(setting("a", "1"),)), RestoredState(())).findings == []
+
+
 def test_a_restore_in_which_nothing_was_counted_never_counts_as_passed() -> None:
     expected = facts({("a", "b"): 0}, sequences=(sequence(1),), settings=(setting("a", "1"),))
-    result = compare(expected, RestoredState(()))
+    result = compare(expected, RestoredState((), (), ()))
     assert [finding.rule for finding in result.findings] == [
         "EMPTY_RESTORE",
         "OBJECT_MISSING",

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from blocks.stores import S3Store
 from tests.servers.ports import accepts, free_port, wait_until
 
@@ -25,7 +27,10 @@ REGION = "us-east-1"
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server; its buckets are the sub-directories of `directory`."""
+    """A running server; its buckets are the sub-directories of `directory`.
+
+    It remembers a directory that it has once read: change objects by its API, not on the disk.
+    """
 
     directory: Path
     port: int
@@ -38,11 +43,15 @@ class S3Server:
     def endpoint_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def client(self) -> Any:
+        """Return a boto3 client with all rights."""
+        session = boto3.Session(self.access_key_id, self.secret_access_key, region_name=self.region)
+        return session.client("s3", endpoint_url=self.endpoint_url)
+
     def make_bucket(self, name: str) -> Path:
-        """Create a bucket if it is not there; return the directory that holds its objects as files."""
-        bucket = self.directory / name
-        bucket.mkdir(exist_ok=True)
-        return bucket
+        """Create a bucket; return the directory that holds its objects as files."""
+        self.client().create_bucket(Bucket=name)
+        return self.directory / name
 
     def store(self, bucket: str, **fields: Any) -> S3Store:
         """Return a store on this server; `fields` are the block's, and replace those given here."""
@@ -76,8 +85,7 @@ def start_s3(*buckets: str, flags: tuple[str, ...] = ()) -> S3Server:
     port = free_port()
     log = (directory / "server.log").open("wb")
     process = subprocess.Popen(
-        (_rclone(), "serve", "s3", data, "--addr", f"127.0.0.1:{port}", "--dir-cache-time", "0s",
-         "--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", *flags),
+        (_rclone(), "serve", "s3", data, "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", *flags),
         stdout=log, stderr=log, env={"PATH": os.environ["PATH"], "RCLONE_CONFIG": os.devnull},
     )  # fmt: skip
     log.close()
