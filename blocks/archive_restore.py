@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from blocks import pgcommands
+from blocks.errors import StreamDamaged
 from blocks.pgcommands import Connection, Section
 from blocks.process import Command, Process, program_failed
 
@@ -46,7 +47,8 @@ def read_head(pg_restore: Path, connection: Connection, plain: Iterator[bytes], 
     """Copy the beginning of an archive to a 0600 file until pg_restore has seen the whole table of contents.
 
     Raises:
-        ProgramFailed: pg_restore cannot read the archive: damaged, cut short, or of a newer major.
+        StreamDamaged: This is no archive, or none of a version that pg_restore knows.
+        ProgramFailed: pg_restore was ended by a signal.
     """
     command = pgcommands.list_archive(pg_restore, connection)
     with Process(command, feed=True) as process, _private_file(path) as file:
@@ -55,7 +57,11 @@ def read_head(pg_restore: Path, connection: Connection, plain: Iterator[bytes], 
         reader.start()
         process.feed(_copied(plain, file))
         reader.join()
-        process.check()
+        status = process.wait()
+    if status < 0:
+        raise program_failed(command.name, status, [])
+    if status > 0:
+        raise StreamDamaged("pg_restore does not know what was dumped for an archive of its own")
     return ArchiveHead(path, tuple(pgcommands.table_of_contents(b"".join(listing).decode(errors="replace"))))
 
 

@@ -1,15 +1,19 @@
 """What a dump asks of the scratch server before it can be restored there."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from blocks.errors import ScratchLacks
 from blocks.scratch import ScratchServer
+from blocks.spool import free_bytes
 from flows.core.facts import Facts
+from flows.core.manifest import Manifest
 
 SCRATCH_DATABASE = "restored"
+RESTORED_SHARE = 2.0  # of the dump's size before compression
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,16 @@ def refuse_lacks(
         raise ScratchLacks(
             f"the scratch server of PostgreSQL {major} has no ICU, and the database uses ICU collations",
             f"install a server with ICU on the verifying host: apt-get install postgresql-{major}",
+        )
+
+
+def refuse_too_little_disk(manifest: Manifest, directory: Path) -> None:
+    """Raise `ScratchLacks` unless the restored database, with its indexes, is likely to fit."""
+    needed = int(manifest.archive("main").plain_bytes * RESTORED_SHARE)
+    if (free := free_bytes(directory)) < needed:
+        raise ScratchLacks(
+            f"{directory} has {free >> 20} MiB free, the restored database needs about {needed >> 20} MiB",
+            "free some space there, or set spool_directory to a larger disk",
         )
 
 

@@ -14,15 +14,17 @@ from blocks.errors import (
     DecryptionFailed,
     KeyUnusable,
     ObjectMissing,
-    ProgramFailed,
-    ProgramMissing,
+    ProgramError,
     ScratchError,
+    ScratchLacks,
+    SpoolFull,
     StreamDamaged,
 )
 from blocks.gpg_program import UnlockedKey
 from blocks.pgcommands import Connection
 from blocks.pgtools import parse_version
 from blocks.scratch import ScratchServer
+from blocks.scratch_directory import scratch_root
 from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
 from flows.catalogue import Copy, committed_backups, find, read_store
@@ -35,15 +37,18 @@ from flows.plan_source import load_plan, load_secret_key
 from flows.proof import Proof
 from flows.recording import record
 from flows.restoring import Fetched, fetched, restored
-from flows.scratch_needs import PreparedScratch, open_schemas, prepare_scratch
+from flows.scratch_needs import PreparedScratch, open_schemas, prepare_scratch, refuse_too_little_disk
 from flows.scrubbing import scrubbed
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
 from flows.tasks.options import threads
 
 # What proves a backup broken, as against what only prevents a look at it.
-BROKEN = (BackupError, DecryptionFailed, StreamDamaged, ObjectMissing, ProgramFailed)
-PREVENTED = (ScratchError, KeyUnusable, ProgramMissing, PlanError)
+BROKEN = (BackupError, DecryptionFailed, StreamDamaged, ObjectMissing)
+PREVENTED = (ScratchError, KeyUnusable, ProgramError, PlanError, SpoolFull)
+
+
+DISK_FULL = "No space left on device"
 
 
 @flow(
@@ -112,6 +117,7 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
     facts = backup.facts
     server = pgtools.find_server(facts.server_major)
     client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
+    refuse_too_little_disk(backup.manifest, scratch_root(spool.path.parent))
     with ScratchServer(server, spool.path.parent) as scratch:
         prepared = prepare_scratch(scratch, facts)
         target = Target(
@@ -121,6 +127,8 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
             trusted=False,
         )
         outcome = restored(backup, key, target, spool, lambda: _open_schemas(scratch, prepared))
+        if any(DISK_FULL in line for line in outcome.errors):
+            raise ScratchLacks("the scratch server's disk became full", "free some space for it")
         with scratch.connect(prepared.dbname) as session:
             comparison = compare(facts, inbound.look(session))
     return _judged(facts, comparison, outcome, prepared.notes)
