@@ -82,8 +82,8 @@ def _from_file(path: Path, base: Path | None) -> str:
 
 
 def _from_aws(name: str) -> str:
-    import boto3  # type: ignore[import-untyped]
-    from botocore.exceptions import (  # type: ignore[import-untyped]
+    import boto3
+    from botocore.exceptions import (
         BotoCoreError,
         ClientError,
     )

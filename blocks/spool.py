@@ -20,7 +20,7 @@ from typing import BinaryIO, Protocol
 from blocks.errors import SpoolError, SpoolFull, StreamAborted
 
 CHUNK_BYTES = 1 << 20
-LOCK_NAME = "in-use.lock"
+LOCK_SUFFIX = ".in-use"
 
 
 class Sink(Protocol):
@@ -99,7 +99,7 @@ class SpoolFile:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            raise _disk_error(error, self.path) from error
+            raise _disk_error(error, self.path, self.path.parent.parent) from error
         with self._changed:
             self.size_bytes += len(chunk)
             self._changed.notify_all()
@@ -145,16 +145,19 @@ class SpoolFile:
 
 
 class SpoolDirectory:
-    """A run's own directory below `root`, held by flock and removed at the end.
+    """A run's own directory below `root`, held by a lock beside it and removed at the end.
 
     A directory that nobody holds belongs to a run that was killed: `sweep` clears it.
     """
 
     def __init__(self, root: Path, name: str) -> None:
-        root.mkdir(parents=True, exist_ok=True, mode=0o711)  # the scratch server's user passes through
-        self.path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
-        self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock, self._lock_path = _new_lock(root, name)
+            self.path = self._lock_path.with_suffix("")
+            self.path.mkdir(mode=0o700)
+        except OSError as error:
+            raise _disk_error(error, root, root) from error
         self._files: list[SpoolFile] = []
 
     def file(self, name: str) -> SpoolFile:
@@ -164,7 +167,7 @@ class SpoolDirectory:
     def close(self) -> None:
         for file in self._files:
             file.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        _remove(self.path, self._lock_path)
         os.close(self._lock)
 
     def __enter__(self) -> "SpoolDirectory":
@@ -177,18 +180,40 @@ class SpoolDirectory:
 def sweep(root: Path) -> list[Path]:
     """Remove the directories below `root` whose run is dead, and return them."""
     removed = []
-    for lock_path in sorted(root.glob(f"*/{LOCK_NAME}")):
-        descriptor = os.open(lock_path, os.O_RDWR)
+    for lock_path in sorted(root.glob(f"*{LOCK_SUFFIX}")):
+        try:
+            descriptor = os.open(lock_path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:  # somebody else has cleared it, or it is not ours
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(lock_path.parent, ignore_errors=True)
-            removed.append(lock_path.parent)
+            if _remove(lock_path.with_suffix(""), lock_path):
+                removed.append(lock_path.with_suffix(""))
         finally:
             os.close(descriptor)
     return removed
+
+
+def _new_lock(root: Path, name: str) -> tuple[int, Path]:
+    """Return a locked new file; a sweep may take one away between its making and its locking."""
+    while True:
+        descriptor, path = tempfile.mkstemp(prefix=f"{name}-", suffix=LOCK_SUFFIX, dir=root)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if Path(path).exists():
+            return descriptor, Path(path)
+        os.close(descriptor)
+
+
+def _remove(directory: Path, lock_path: Path) -> bool:
+    """Remove a directory, and its lock only once that is done: what remains is swept another time."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        return False
+    lock_path.unlink(missing_ok=True)
+    return True
 
 
 def free_bytes(directory: Path) -> int:
@@ -234,10 +259,13 @@ class Chain:
             raise
 
 
-def _disk_error(error: OSError, path: Path) -> SpoolError:
+def _disk_error(error: OSError, path: Path, root: Path) -> SpoolError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return SpoolFull(
-            f"no room left in the spool directory {path.parent.parent}",
+            f"no room left in the spool directory {root}",
             "free some space there, or set spool_directory to a larger disk",
         )
-    return SpoolError(f"cannot write to {path}: {error.strerror}")
+    return SpoolError(
+        f"cannot write to {path}: {error.strerror}",
+        "let the user that runs this write there, or set spool_directory to another disk",
+    )

@@ -1,4 +1,4 @@
-"""Prefect's API as a client of ours sees it: where it is, and what to say when it does not do what it is asked."""
+"""Prefect's API as a client of ours sees it: where it is, and what to say when it fails."""
 
 import httpx
 from prefect.settings import get_current_settings

@@ -18,6 +18,7 @@ from flows.plan import BackupPlan
 NIGHTLY = "back-up/nightly"
 WEEKLY = "verify/weekly"
 DAILY = "prune/daily"
+VERIFY_CRON = "0 4 * * 0"
 PRUNE_CRON = "0 5 * * *"
 
 ANSWER_SECONDS = 5.0
@@ -28,11 +29,13 @@ COMMANDS = {NIGHTLY: "backup", WEEKLY: "verify", DAILY: "prune"}
 def wanted_schedules(plan: BackupPlan) -> dict[str, str]:
     """Return the deployments that run a plan by a schedule, each with its cron expression.
 
-    A verification or prune that follows each backup needs none.
+    A verification or prune that follows each backup needs none. A plan that leaves it to the database's
+    size when to verify gets a weekly one, for a large database has no other.
     """
+    by_itself = VERIFY_CRON if plan.verify.secret_key else "never"
     crons = {
         NIGHTLY: plan.schedule,
-        WEEKLY: plan.verify.schedule,
+        WEEKLY: by_itself if plan.verify.schedule == "auto" else plan.verify.schedule,
         DAILY: PRUNE_CRON if plan.prune == "separate" else "after-backup",
     }
     return {deployment: cron for deployment, cron in crons.items() if cron not in ("never", "after-backup")}
@@ -66,35 +69,37 @@ def _left_to_cron(plan: BackupPlan, deployment: str, cron: str) -> Check:
     )
 
 
+def _warning(message: str, remedy: str) -> Check:
+    return Check("schedule", "warning", message, remedy)
+
+
 def _look(client: SyncPrefectClient, plan: BackupPlan, flow: str) -> Check:
     """Return what keeps a flow from running for the plan by itself, or when it runs next."""
     of_flow = filters.FlowFilter(name=filters.FlowFilterName(any_=[flow]))
     deployments = client.read_deployments(flow_filter=of_flow)
     scheduled = {deployment.name: _activities(plan, deployment) for deployment in deployments}
     if not any(scheduled.values()):
-        return Check(
-            "schedule", "warning", f"Prefect has no schedule of {flow} for this plan", "pgsalvo apply plans.toml"
-        )  # fmt: skip
+        return _warning(f"Prefect has no schedule of {flow} for this plan", "pgsalvo apply plans.toml")
     active = [deployment for deployment in deployments if any(scheduled[deployment.name])]
     if not active:
         names = ", ".join(f"{flow}/{name}" for name, activities in scheduled.items() if activities)
-        return Check(
-            "schedule", "warning", f"the plan's schedule of {names} is not active",
-            "resume it in Prefect's UI, or with pgsalvo apply plans.toml and without AUTO_BACKUP_ENABLED=false",
-        )  # fmt: skip
+        return _warning(
+            f"the plan's schedule of {names} is not active",
+            "resume it in Prefect's UI; pgsalvo apply does so too, unless AUTO_BACKUP_ENABLED is false",
+        )
     names = ", ".join(f"{flow}/{deployment.name}" for deployment in active)
     start = _next_start(client, plan, of_flow)
     if start is None:
-        return Check(
-            "schedule", "warning", f"the plan's schedule of {names} is active, but Prefect has planned no run",
+        return _warning(
+            f"the plan's schedule of {names} is active, but Prefect has planned no run",
             "if that stays so for a minute, see the server's log: its scheduler fails",
-        )  # fmt: skip
+        )
     when = f"{start.astimezone(ZoneInfo(plan.time_zone)):%Y-%m-%d %H:%M %Z}"
     if lonely := [pool for pool in _pools(active) if not _has_worker(client, pool)]:
-        return Check(
-            "schedule", "warning", f"{names} is due on {when}, but no worker of the pool {lonely[0]} is running",
+        return _warning(
+            f"{names} is due on {when}, but no worker of the pool {lonely[0]} is running",
             f"prefect worker start --pool {lonely[0]}",
-        )  # fmt: skip
+        )
     return Check("schedule", "ok", f"{names} runs next on {when}")
 
 
@@ -114,9 +119,12 @@ def _next_start(client: SyncPrefectClient, plan: BackupPlan, of_flow: filters.Fl
     )
     offset = 0
     while runs := client.read_flow_runs(
-        flow_filter=of_flow, flow_run_filter=coming, sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=RUNS_A_PAGE, offset=offset,
-    ):  # fmt: skip
+        flow_filter=of_flow,
+        flow_run_filter=coming,
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+        limit=RUNS_A_PAGE,
+        offset=offset,
+    ):
         for run in runs:
             if run.parameters.get("plan") == plan.name:
                 return run.expected_start_time

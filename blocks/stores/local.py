@@ -163,7 +163,7 @@ class LocalStore(Store):
         """Return what keys are relative to; raise `StoreError` if it is not there and could not be made."""
         directory = self._directory
         with self._errors("look at the directory"):
-            if not directory.is_dir() and directory.exists():
+            if directory.exists() and not directory.is_dir():
                 raise StoreError(f"{directory} is not a directory")
             if not directory.parent.is_dir():
                 raise StoreError(

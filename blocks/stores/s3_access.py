@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 4
 ANSWER_SECONDS = 10
+ASKED_TIMES = 3
 RETRIES = 4
 SLOWEST_BYTES_PER_SECOND = 256 << 10
 DEFAULT_REGION = "us-east-1"
@@ -105,7 +106,7 @@ def asking_client(session: boto3.Session, endpoint_url: str | None, region: str 
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": 3},
+            retries={"mode": "standard", "total_max_attempts": ASKED_TIMES},
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # servers that are not Amazon's refuse the checksums that boto3 adds unasked
             request_checksum_calculation="when_required",

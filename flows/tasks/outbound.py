@@ -27,9 +27,7 @@ from flows.progress import Progress
 from flows.tasks.options import is_last_try, step, transfer
 
 DUMP_MAGIC = b"PGDMP"
-MISMATCH_HINT = (
-    "find out what changes bytes there, the disk or the server; then back up again"
-)
+MISMATCH_HINT = "find out what changes bytes there, the disk or the server; then back up again"
 IMPLAUSIBLE_HINT = "see whether these are PostgreSQL's own programs: pgsalvo doctor names their directory"
 
 
