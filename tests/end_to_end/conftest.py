@@ -35,7 +35,12 @@ def shop(postgres15: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def plan(prefect: None, shop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOnDisk:
+def plan(
+    prefect: None,  # noqa: ARG001 - its API must be there
+    shop: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> PlanOnDisk:
     """A plan for the shop, with a local store; the flows of this process read it."""
     plan = PlanOnDisk.for_database(tmp_path, shop)
     monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))

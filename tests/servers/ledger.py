@@ -36,7 +36,7 @@ class Ledger:
     plan: PlanOnDisk
 
     def failed(self) -> WorldError | BackupError:
-        """Run a backup that must fail and leave nothing behind; return what the failed run says was its cause."""
+        """Run a backup that must fail and leave nothing behind; return what the run says was its cause."""
         before = self.stored()
         cause = self.failed_somehow()
         assert self.stored() == before
@@ -70,7 +70,7 @@ class Ledger:
         """No program that a backup starts is left, and no session of a backup on the server."""
         programs = ("gpg", "pg_dump", "pg_dumpall")
         eventually(lambda: not any(children(name) for name in programs), "its programs ended", seconds)
-        eventually(lambda: not self.sessions("%"), "its sessions ended", seconds)
+        eventually(lambda: not self.sessions("pg%"), "its sessions ended", seconds)
 
     def sessions(self, application: str = "pg_dump") -> list[int]:
         """Return the server processes of a backup's sessions on the database."""
@@ -88,7 +88,7 @@ class Ledger:
             self.server.query(f"SELECT pg_terminate_backend({pid})")
 
     def halt_in_the_middle(self, of: int | None = None) -> list[psutil.Process]:
-        """Stop every gpg of a run, so that pg_dump comes to a halt amid its rows; return them, `main`'s first.
+        """Stop every gpg of a run, so that pg_dump comes to a halt amid its rows; return them, main's first.
 
         Args:
             of: The run's process, by default this one.

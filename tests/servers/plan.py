@@ -74,7 +74,8 @@ class PlanOnDisk:
         }
         text = ""
         for table, values in tables.items():
-            text += f"[{table}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()) + "\n"
+            lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
+            text += "\n".join([f"[{table}]", *lines, "", ""])
         self.file.write_text(text)
 
     def back_up(self, **parameters: Any) -> BackupId:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,10 @@ class PrefectServer:
             environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database_url
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                (BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), "--no-ui"),
+                (
+                    BIN / "prefect", "server", "start", "--no-ui",
+                    "--host", "127.0.0.1", "--port", str(self.port),
+                ),
                 env=environment, cwd=self.directory, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         wait_until(self._answers, "the Prefect server", STARTUP_SECONDS)
@@ -166,10 +169,8 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     """End a process and those it started, which share its session."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
-            pass
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import psutil
@@ -33,6 +33,13 @@ def children(name: str, *arguments: str, of: int | None = None) -> list[psutil.P
                 if is_alive and child.name() == name and set(arguments) <= set(child.cmdline()):
                     found.append(child)
     return sorted(found, key=lambda child: (child.create_time(), child.pid))
+
+
+def go_on(stopped: Iterable[psutil.Process]) -> None:
+    """Let stopped processes run again, if they are still there."""
+    for process in stopped:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 @contextmanager

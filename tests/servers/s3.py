@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ SECRET_ACCESS_KEY = "tests-secret-access-key"
 REGION = "us-east-1"
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
     """A running server; its buckets are the sub-directories of `directory`.
 
@@ -43,6 +44,7 @@ class S3Server:
     def endpoint_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @cached_property
     def client(self) -> Any:
         """Return a boto3 client with all rights."""
         session = boto3.Session(self.access_key_id, self.secret_access_key, region_name=self.region)
@@ -50,7 +52,7 @@ class S3Server:
 
     def make_bucket(self, name: str) -> Path:
         """Create a bucket; return the directory that holds its objects as files."""
-        self.client().create_bucket(Bucket=name)
+        self.client.create_bucket(Bucket=name)
         return self.directory / name
 
     def store(self, bucket: str, **fields: Any) -> S3Store:
@@ -85,7 +87,8 @@ def start_s3(*buckets: str, flags: tuple[str, ...] = ()) -> S3Server:
     port = free_port()
     log = (directory / "server.log").open("wb")
     process = subprocess.Popen(
-        (_rclone(), "serve", "s3", data, "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", *flags),
+        (_rclone(), "serve", "s3", data, "--addr", f"127.0.0.1:{port}",
+         "--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}", *flags),
         stdout=log, stderr=log, env={"PATH": os.environ["PATH"], "RCLONE_CONFIG": os.devnull},
     )  # fmt: skip
     log.close()

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
-
 from blocks.stores import LocalStore, Store
 from blocks.stores.memory import MemoryStore
 from tests.servers.s3 import S3Server
@@ -54,11 +52,7 @@ def s3_subject(server: S3Server, bucket: str) -> Subject:
     root = server.directory / bucket / "some" / "folder"
 
     def begin_upload(key: str) -> None:
-        session = boto3.Session(server.access_key_id, server.secret_access_key, region_name=server.region)
-        client = session.client("s3", endpoint_url=server.endpoint_url)
-        client.create_multipart_upload(Bucket=bucket, Key=f"some/folder/{key}")
-        client.close()
+        server.client.create_multipart_upload(Bucket=bucket, Key=f"some/folder/{key}")
 
-    return Subject(
-        server.store(bucket, prefix="some/folder"), lambda keys: make_files(root, keys), begin_upload
-    )
+    store = server.store(bucket, prefix="some/folder")
+    return Subject(store, lambda keys: make_files(root, keys), begin_upload)

@@ -1,0 +1,180 @@
+"""A store is down, refuses, or dies while it is written to: alone, or beside another that holds on."""
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from blocks.errors import StoreForbidden, StoreUnreachable
+from blocks.stores import S3Store, s3, s3_access
+from flows.catalogue import committed_backups, read_store
+from flows.core.errors import CopiesMissing
+from flows.core.verification import Verdict
+from flows.tasks import outbound
+from tests.servers.ledger import Ledger, contents
+from tests.servers.processes import children, go_on, meanwhile
+from tests.servers.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BrokenLine, S3Server, broken_line, start_s3
+
+BUCKET = "backups"
+LOCAL = {"name": "local", "kind": "local", "path": "store"}
+PART_BYTES = 1 << 20
+HALF_WAY_BYTES = 4 << 20
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    server = start_s3(BUCKET)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def line(s3_server: S3Server) -> Iterator[BrokenLine]:
+    """A line to the S3 server that can break."""
+    with broken_line(s3_server.port) as line:
+        yield line
+
+
+@pytest.fixture(autouse=True)
+def small_parts_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "SMALLEST_PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(s3_access, "RETRIES", 0)
+    monkeypatch.setattr(s3_access, "ASKED_TIMES", 1)
+    for transfer in (outbound.upload, outbound.checksum, outbound.commit):
+        monkeypatch.setattr(transfer, "retry_delay_seconds", [0.05])
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> Iterator[S3Store]:
+    """The bucket, reached directly; it is empty again afterwards."""
+    store = s3_server.store(BUCKET)
+    yield store
+    for upload in list(store.pending()):
+        store.abort_pending(upload)
+    for found in list(store.list()):
+        store.delete(found.key)
+
+
+def test_a_store_that_cannot_be_reached_is_found_before_anything_begins(
+    ledger: Ledger, line: BrokenLine
+) -> None:
+    line.refuse()
+    ledger.plan.write(stores=[_offsite(ledger, line.endpoint_url)])
+    cause = ledger.failed()
+    assert isinstance(cause, StoreUnreachable)
+    assert f"s3://{BUCKET} at 127.0.0.1:{line.port}: no answer" in cause.message
+    assert "endpoint_url" in cause.hint
+
+
+def test_a_store_that_refuses_the_credentials_says_which_part_is_wrong(
+    ledger: Ledger, s3_server: S3Server
+) -> None:
+    ledger.plan.write(stores=[_offsite(ledger, s3_server.endpoint_url, secret="wrong")])
+    cause = ledger.failed()
+    assert isinstance(cause, StoreForbidden)
+    assert "SignatureDoesNotMatch" in cause.message
+    assert "secret_access_key" in cause.hint
+
+
+def test_a_store_that_dies_half_way_fails_the_backup_and_prune_clears_what_it_kept(
+    ledger: Ledger, line: BrokenLine, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.plan.write(stores=[_offsite(ledger, line.endpoint_url)])
+    good = ledger.plan.back_up()
+    before = _objects(bucket)
+    line.break_after(up_bytes=HALF_WAY_BYTES)
+    cause = ledger.failed()
+    assert isinstance(cause, StoreUnreachable)
+    assert f"main.dump.zst.gpg on s3://{BUCKET}" in cause.message
+    assert cause.hint
+    assert [backup.backup_id for backup in committed_backups(read_store(bucket, ledger.plan.name))] == [good]
+    assert not any(key.endswith("main.dump.zst.gpg") for key in _objects(bucket).keys() - before.keys())
+    assert list(bucket.pending())
+
+    line.mend()
+    monkeypatch.setattr(S3Store, "now", lambda _: datetime.now(UTC) + timedelta(hours=25))
+    ledger.plan.prune()
+    assert _objects(bucket) == before
+    assert list(bucket.pending()) == []
+
+
+def test_a_connection_to_the_store_that_breaks_once_costs_another_try_only(
+    ledger: Ledger, line: BrokenLine, bucket: S3Store
+) -> None:
+    ledger.plan.write(stores=[_offsite(ledger, line.endpoint_url)])
+    line.break_after(up_bytes=HALF_WAY_BYTES, once=True)
+    made = ledger.plan.back_up()
+    (backup,) = committed_backups(read_store(bucket, ledger.plan.name))
+    assert (backup.backup_id, backup.problems) == (made, [])
+    assert list(bucket.pending()) == []
+    ledger.assert_at_rest()
+
+
+def test_a_dump_that_is_killed_leaves_no_part_of_an_upload(
+    ledger: Ledger, s3_server: S3Server, bucket: S3Store
+) -> None:
+    ledger.plan.write(stores=[_offsite(ledger, s3_server.endpoint_url)])
+
+    def kill() -> None:
+        stopped = ledger.halt_in_the_middle()
+        (pg_dump,) = children("pg_dump")
+        pg_dump.kill()
+        go_on(stopped)
+
+    with meanwhile(kill):
+        cause = ledger.failed()
+    assert cause.message == "pg_dump was ended by SIGKILL"
+    assert _objects(bucket) == {}
+    assert list(bucket.pending()) == []
+    assert contents(s3_server.directory) == {}
+
+
+def test_of_two_stores_one_that_dies_fails_the_run_and_the_whole_copy_on_the_other_counts(
+    ledger: Ledger, line: BrokenLine, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.plan.write(stores=[LOCAL, _offsite(ledger, line.endpoint_url)])
+    before = ledger.stored()
+    line.break_after(up_bytes=HALF_WAY_BYTES)
+    cause = ledger.failed_somehow()
+    assert isinstance(cause, CopiesMissing)
+    newest = ledger.plan.backups()[0]
+    assert f"1 of 2 destinations hold backup {newest.backup_id}; offsite does not" in cause.message
+    assert "no answer" in cause.message
+    assert cause.hint == "the copies on local are whole; mend offsite and back up again"
+    assert before.items() <= ledger.stored().items()
+    assert committed_backups(read_store(bucket, ledger.plan.name)) == []
+
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # the scratch server's user must get there
+    assert ledger.plan.verify(newest.backup_id, destination="local") == newest.backup_id
+    assert ledger.plan.backups()[0].verdict is Verdict.VERIFIED
+
+
+def test_where_one_copy_is_required_a_store_that_dies_is_a_warning(
+    ledger: Ledger, line: BrokenLine, bucket: S3Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger.plan.write(stores=[LOCAL, _offsite(ledger, line.endpoint_url)], required=1)
+    line.break_after(up_bytes=HALF_WAY_BYTES)
+    made = ledger.plan.back_up()
+    assert ledger.plan.manifest(made)
+    assert committed_backups(read_store(bucket, ledger.plan.name)) == []
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("offsite does not hold this backup: cannot write" in warning for warning in warnings)
+    ledger.assert_at_rest()
+
+
+def _offsite(ledger: Ledger, endpoint_url: str, *, secret: str = SECRET_ACCESS_KEY) -> dict[str, Any]:
+    (ledger.plan.directory / "s3-secret").write_text(secret)
+    return {
+        "name": "offsite",
+        "kind": "s3",
+        "bucket": BUCKET,
+        "endpoint_url": endpoint_url,
+        "access_key_id": ACCESS_KEY_ID,
+        "secret_access_key": "file:s3-secret",
+    }
+
+
+def _objects(store: S3Store) -> dict[str, bytes]:
+    return {found.key: store.read(found.key) for found in store.list()}
