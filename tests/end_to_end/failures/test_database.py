@@ -1,5 +1,6 @@
 """The server refuses, ends sessions or keeps tables locked: for good, or so that another attempt helps."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,7 +93,7 @@ def test_a_lock_that_is_given_back_between_two_attempts_costs_nothing(ledger: Le
 @pytest.mark.parametrize(
     ("application", "said"),
     [
-        pytest.param("pg_dump", "server closed the connection unexpectedly", id="pg_dump's"),
+        pytest.param("pg_dump", "terminating connection|server closed the connection", id="pg_dump's"),
         pytest.param("pgsalvo", "the server ended the session while", id="the snapshot's"),
     ],
 )
@@ -108,7 +109,7 @@ def test_a_session_terminated_half_way_costs_the_attempt_only(
     with meanwhile(terminate):
         cause = ledger.failed()
     assert isinstance(cause, ConnectionLost)
-    assert said in cause.message
+    assert re.search(said, cause.message)  # libpq tells the one or the other
     assert "server's log" in cause.hint
 
     ledger.plan.write(attempts=2)
