@@ -112,9 +112,9 @@ class SpoolFile:
             self._changed.notify_all()
 
     def abort(self, cause: BaseException) -> None:  # noqa: ARG002 - the contract's signature
-        """End the file as a failure; readers and writer raise from now on. A committed file stays whole."""
+        """End the file as a failure; readers and writer raise from now on, committed or not."""
         with self._changed:
-            self._aborted = not self._committed
+            self._aborted = True
             self._changed.notify_all()
 
     def close(self) -> None:

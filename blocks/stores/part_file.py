@@ -9,6 +9,7 @@ from pathlib import Path
 
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
+MOST_TRIES = 100
 
 _PART = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.part")
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -62,11 +63,12 @@ class PartFile:
 
 def open_part(target: Path) -> PartFile:
     """Open a part for `target`, making the directories that are missing."""
-    while True:
-        make_directory(target.parent)
-        # a deletion may remove the empty directory again before the part is in it
+    # a deletion may remove an empty directory again before the part is in it
+    for _ in range(MOST_TRIES):
         with contextlib.suppress(FileNotFoundError):
+            make_directory(target.parent)
             return PartFile(target)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def make_directory(directory: Path) -> None:
@@ -75,7 +77,8 @@ def make_directory(directory: Path) -> None:
     while missing and missing[-1].is_dir():
         missing.pop()
     for path in reversed(missing):
-        path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=DIRECTORY_MODE)
         sync_directory(path.parent)
 
 
@@ -90,12 +93,14 @@ def remove_empty(directory: Path, root: Path) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # some network file systems know no such thing
-        if error.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
+    """Let what was done to a directory's names outlast a power cut."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # some network file systems know no such thing
+            if error.errno not in _NO_DIRECTORY_SYNC:
+                raise
+        finally:
+            os.close(descriptor)

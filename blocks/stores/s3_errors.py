@@ -43,6 +43,7 @@ _TAKEN = {"PreconditionFailed", "412"}
 
 _CODE = re.compile(r"<Code>([A-Za-z0-9]{1,60})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})\b")
+_REDIRECT = "redirect without LOCATION"
 
 
 @contextmanager
@@ -86,12 +87,13 @@ def store_error(error: Exception, what: str) -> StoreError:
 def answer_of(error: Exception) -> tuple[str, int]:
     """Return the server's error code and HTTP status, "" and 0 where it gave none."""
     if isinstance(error, ClientError):
-        response = error.response
-        return str(response["Error"].get("Code", "")), response.get("ResponseMetadata", {}).get(
-            "HTTPStatusCode", 0
-        )
-    code, status = _CODE.search(str(error)), _STATUS.search(str(error))
-    return code[1] if code else "", int(status[1]) if status else 0
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return str(error.response["Error"].get("Code", "")), status
+    text = str(error)
+    if _REDIRECT in text:
+        return "PermanentRedirect", 301
+    code_said, status_said = _CODE.search(text), _STATUS.search(text)
+    return code_said[1] if code_said else "", int(status_said[1]) if status_said else 0
 
 
 def no_such_bucket(what: str) -> StoreError:

@@ -71,7 +71,7 @@ class S3Server:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory.parent, ignore_errors=True)
 
 
 def start_s3(*buckets: str, flags: tuple[str, ...] = ()) -> S3Server:

@@ -39,13 +39,26 @@ def line(s3_server: S3Server) -> Iterator[BrokenLine]:
         yield line
 
 
+@pytest.fixture(scope="session")
+def connected_s3_store(s3_server: S3Server) -> S3Store:
+    """A store whose boto3 client many tests share: making one takes longer than a test."""
+    s3_server.make_bucket("connected")
+    store = s3_server.store("connected")
+    store.now()
+    return store
+
+
 @pytest.fixture(params=["local", "s3", "memory"])
 def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     if request.param == "local":
         return local_subject(tmp_path)
     if request.param == "memory":
         return memory_subject()
-    return s3_subject(request.getfixturevalue("s3_server"), request.getfixturevalue("bucket"))
+    return s3_subject(
+        request.getfixturevalue("s3_server"),
+        request.getfixturevalue("connected_s3_store"),
+        request.getfixturevalue("bucket"),
+    )
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.stores import LocalStore, Store
+from blocks.stores import LocalStore, S3Store, Store
 from blocks.stores.memory import MemoryStore
 from tests.servers.s3 import S3Server
 
@@ -48,11 +48,12 @@ def memory_subject() -> Subject:
     return Subject(store, seed, begin_upload)
 
 
-def s3_subject(server: S3Server, bucket: str) -> Subject:
+def s3_subject(server: S3Server, connected: S3Store, bucket: str) -> Subject:
+    """Return a store of a new bucket that shares the boto3 client of `connected`."""
     root = server.directory / bucket / "some" / "folder"
 
     def begin_upload(key: str) -> None:
         server.client.create_multipart_upload(Bucket=bucket, Key=f"some/folder/{key}")
 
-    store = server.store(bucket, prefix="some/folder")
+    store = connected.model_copy(update={"bucket": bucket, "prefix": "some/folder"})
     return Subject(store, lambda keys: make_files(root, keys), begin_upload)
