@@ -13,8 +13,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 DIRECTORY_NAME = ".demo"
 MARK = "PGSALVO_DEMO"  # in the environment of whatever the demo starts
@@ -24,8 +22,6 @@ def main() -> int:
     """Run the demo and return its exit status."""
     options = _options()
     directory = Path(DIRECTORY_NAME).absolute()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     try:
         directory.mkdir(mode=0o711, exist_ok=True)
         _enter(directory)
@@ -34,6 +30,8 @@ def main() -> int:
         return 1
     from deployments import demo_story, demo_terminal, demo_ui  # Prefect reads the environment at its import
 
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, demo_terminal.interrupt)
     with demo_terminal.errors_in_one_line() as ending, _alone():
         _end_leftovers(directory)
         if options.ui:
@@ -49,11 +47,6 @@ def _options() -> argparse.Namespace:
     how.add_argument("--keep", action="store_true", help="leave the sample database up until Ctrl-C")
     how.add_argument("--ui", action="store_true", help="run it by Prefect's server and workers, with the UI")
     return parser.parse_args()
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Treat a polite request to end as Ctrl-C, so that everything is stopped."""
-    raise KeyboardInterrupt
 
 
 def _enter(directory: Path) -> None:
@@ -97,4 +90,7 @@ def _end_leftovers(directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before anything was started
+        sys.exit(130)

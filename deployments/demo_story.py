@@ -1,5 +1,6 @@
 """The demo's story: a shop is examined, backed up, listed, proved and pruned, and the proof is shown."""
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -64,6 +65,8 @@ def start_prefect() -> Callable[[], None]:
     failures: list[Exception] = []
 
     def start() -> None:
+        # inherited by the server: Ctrl-C has to reach the demo alone, which then still needs it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with get_client(sync_client=True) as client:
                 client.hello()
@@ -150,14 +153,15 @@ def offer_more() -> None:
 
 def offer_database(server: DemoServer) -> None:
     """Say what can be tried while the database is up: losing rows, and having them again."""
-    psql, createdb = (program(server.programs.bin_directory / name) for name in ("psql", "createdb"))
+    names = ("psql", "dropdb", "createdb")
+    psql, dropdb, createdb = (program(server.programs.bin_directory / name) for name in names)
     password = f'"$(cat {short(server.password_file)})"'
     commands(
         "Try in another terminal",
         [
             (f"export PGHOST={HOST} PGPORT={server.port} PGUSER={USER} PGPASSWORD={password}", ""),
             (f"{psql} {DBNAME} -c 'DELETE FROM reviews'", "an accident"),  # noqa: S608 - a line to show
-            (f"{createdb} rescued", ""),
+            (f"{dropdb} --if-exists rescued && {createdb} rescued", ""),
             (f"{with_plans()} restore {PLAN} --into dbname=rescued", ""),
             (f"{psql} rescued -c 'SELECT count(*) FROM reviews'", "nothing is lost"),  # noqa: S608
         ],

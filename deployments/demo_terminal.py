@@ -7,8 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import psycopg
+from prefect.exceptions import TerminationSignal
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -25,6 +28,8 @@ from flows.doctor import Check
 from flows.progress import human_bytes
 
 out = terminal.out
+
+_interrupted = threading.Event()
 
 
 class Ending:
@@ -114,6 +119,12 @@ def wait_for_interrupt() -> None:
     out.print("[dim]stopping …[/]")
 
 
+def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Treat every polite request to end as Ctrl-C, so that all that was started is stopped."""
+    _interrupted.set()
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def errors_in_one_line() -> Iterator[Ending]:
     """Say whatever ends the demo in one line, and what to do about it in another."""
@@ -121,14 +132,24 @@ def errors_in_one_line() -> Iterator[Ending]:
     try:
         yield ending
         ending.status = 0
-    except KeyboardInterrupt:
-        terminal.say_error("interrupted", "what the demo had started is stopped; it can start again any time")
-        ending.status = 130
-    except (WorldError, BackupError) as error:
-        terminal.say_error(error.message, error.hint)
-    except psycopg.Error as error:
-        terminal.say_error(f"the sample database: {error.diag.message_primary or type(error).__name__}")
-    except OSError as error:
-        terminal.say_error(f"{error.filename or 'the demo'}: {error.strerror or error}")
-    except Exception as error:
-        terminal.say_error(f"{type(error).__name__}: {redact(str(error)).partition(chr(10))[0]}")
+    except (Exception, KeyboardInterrupt, TerminationSignal) as error:
+        # what an interrupted run fails of does not matter
+        if _interrupted.is_set() or not isinstance(error, Exception):
+            terminal.say_error(
+                "interrupted", "all that was started is stopped; start the demo again any time"
+            )
+            ending.status = 130
+        else:
+            terminal.say_error(*explained(error))
+
+
+def explained(error: Exception) -> tuple[str, str]:
+    """Return (what went wrong in one line, what to do)."""
+    match error:
+        case WorldError() | BackupError():
+            return error.message, error.hint
+        case psycopg.Error():
+            return f"the sample database: {error.diag.message_primary or type(error).__name__}", ""
+        case OSError():
+            return f"{error.filename or 'the demo'}: {error.strerror or error}", ""
+    return f"{type(error).__name__}: {redact(str(error)).partition(chr(10))[0]}", ""

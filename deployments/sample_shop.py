@@ -5,7 +5,7 @@ generated column, a sequence of its own, a view, a materialised view, a trigger,
 setting of the database itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import LiteralString, TypeAlias
 
 from blocks.postgres import Session
@@ -254,7 +254,7 @@ def exists(connect: Connect) -> bool:
         return server.execute("SELECT FROM pg_database WHERE datname = %s", [DBNAME]).rowcount > 0
 
 
-def make(connect: Connect) -> Iterator[str]:
+def make(connect: Connect) -> Generator[str]:
     """Make the shop in a handful of steps, and yield before each what comes next.
 
     Args:
@@ -270,7 +270,7 @@ def make(connect: Connect) -> Iterator[str]:
         server.execute("ALTER DATABASE shop_unfinished RENAME TO shop")
 
 
-def _fill(session: Session) -> Iterator[str]:
+def _fill(session: Session) -> Generator[str]:
     with session.transaction():
         session.execute("SET LOCAL ROLE shop_owner")
         session.execute("SET LOCAL search_path = public")
