@@ -54,6 +54,7 @@ class Snapshot:
     tables: tuple[Table, ...]
     sequences: tuple[SequenceState, ...]
     selection: DumpSelection
+    is_released: bool = False
     _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
 
@@ -81,6 +82,16 @@ class Snapshot:
         """Raise `ConnectionLost` unless the session lives and still holds its locks and its snapshot."""
         with self._busy, translated("holding the snapshot"):
             self.connection.execute("SELECT 1")
+
+    def release(self) -> None:
+        """Let the tables go, and with them the snapshot; the session stays, and with it the backup's lock.
+
+        Raises:
+            ConnectionLost: The session was ended before, so nobody knows what happened to the tables.
+        """
+        with self._busy, translated("holding the snapshot"):
+            self.connection.execute("COMMIT")
+        self.is_released = True
 
     def stop(self) -> None:
         """End a counting that still goes on, and wait until it has."""
@@ -118,7 +129,8 @@ def locked_snapshot(
         LockNotGranted: A table stayed locked for longer than the database's `lock_wait_seconds`.
         TablesChanged: Tables came and went, three times over.
         RightsMissing: The role may not read a table.
-        ConnectionLost: The session was ended; also when that is found at the end only.
+        ConnectionLost: The session was ended; also when that is found at the end only, unless the snapshot
+            was released before.
     """
     session = database.connect()
     try:
@@ -126,7 +138,8 @@ def locked_snapshot(
         snapshot = _take_snapshot(session, database)
         try:
             yield snapshot
-            snapshot.check()
+            if not snapshot.is_released:
+                snapshot.check()
         finally:
             snapshot.stop()
     finally:

@@ -54,6 +54,9 @@ def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: in
     """
     if not plan.verify.is_due_after_backup(database_bytes) or not prefect.runtime.deployment.id:
         return
+    if not plan.verify.secret_key:
+        get_run_logger().warning("backup %s is never verified: the plan names no secret key", backup_id)
+        return
     run = beside(
         "the start of the verification",
         lambda: run_deployment(

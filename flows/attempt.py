@@ -42,8 +42,13 @@ class Streams:
     plain_bytes: int = 0
 
     @property
+    def links(self) -> list[PrefectFuture[Any]]:
+        """The steps that end when the archive lies in the spool."""
+        return [*([self.dumped] if self.dumped else []), self.encrypted]
+
+    @property
     def steps(self) -> list[PrefectFuture[Any]]:
-        return [*([self.dumped] if self.dumped else []), self.encrypted, *self.uploaded]
+        return [*self.links, *self.uploaded]
 
     @property
     def dump_seconds(self) -> float:
@@ -95,9 +100,9 @@ class Attempt:
         self.link(dumped)
 
     def store_facts(self, facts: Facts) -> None:
-        """Store the facts, bound to the dumps by their checksums, and wait until they are stored."""
-        dumps = [stream for stream in self.streams if stream.kind == "main"]
-        bound = facts.model_copy(update={"archives": {s.name: s.encrypted.result().sha256 for s in dumps}})
+        """Store the facts, bound to the other archives by their checksums, and wait until they are stored."""
+        checksums = {stream.name: stream.encrypted.result().sha256 for stream in self.streams}
+        bound = facts.model_copy(update={"archives": checksums})
         body = bound.model_dump_json().encode()
         stream = self._start_encryption(
             naming.FACTS_ARCHIVE, "facts", compression.compressed([body]), len(body)

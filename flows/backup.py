@@ -103,7 +103,7 @@ def _attempt(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> tu
 
 
 def _dump_with_facts(attempt: Attempt) -> tuple[Facts, float]:
-    """Dump and count in one locked snapshot, until everything is stored; return facts and their seconds."""
+    """Dump and count in one locked snapshot, then wait until all is stored; return facts and seconds."""
     plan, ready = attempt.plan, attempt.ready
     with (
         locked_snapshot(
@@ -126,7 +126,9 @@ def _dump_with_facts(attempt: Attempt) -> tuple[Facts, float]:
         attempt.start_dump(naming.GLOBALS_ARCHIVE, "globals", globals_command, Progress("globals", 0))
         counting = outbound.facts.submit(snapshot, attempt.backup_id, plan.name, attempt.chain)
         attempt.link(counting)
-        attempt.finish([counting, *(step for stream in attempt.streams for step in stream.steps)])
+        attempt.finish([counting, *(link for stream in attempt.streams for link in stream.links)])
+        snapshot.release()  # for the tables are held for as long as the dump takes, not the network
+        attempt.finish([upload for stream in attempt.streams for upload in stream.uploaded])
     facts, seconds = counting.result()
     if manifests.source_of(facts.system_identifier, facts.dbname) != ready.source:
         raise SourceChanged("the server was replaced by another during the backup", "run the backup again")

@@ -245,6 +245,27 @@ def test_only_one_backup_of_a_name_runs_at_a_time(shop: PostgresDatabase) -> Non
     assert f"pid {pid}" in waits[0]
 
 
+def test_a_released_snapshot_lets_the_tables_go_and_keeps_the_backup_lock(
+    postgres: PostgresServer, shop: PostgresDatabase
+) -> None:
+    with _held(shop) as held:
+        held.release()
+        postgres.execute("SET lock_timeout = '1s'; TRUNCATE a", "shop")
+        with pytest.raises(BackupLockHeld), _held(shop, busy_timeout_seconds=0.1):
+            pass
+        postgres.execute(f"SELECT pg_terminate_backend({held.connection.info.backend_pid})", "shop")
+
+
+def test_a_session_that_was_lost_before_the_release_is_noticed(
+    postgres: PostgresServer, shop: PostgresDatabase
+) -> None:
+    with _held(shop) as held:
+        postgres.execute(f"SELECT pg_terminate_backend({held.connection.info.backend_pid})", "shop")
+        with pytest.raises(ConnectionLost):
+            held.release()
+        held.is_released = True
+
+
 def test_a_backup_begins_when_the_other_one_has_ended(
     shop: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

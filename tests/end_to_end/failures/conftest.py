@@ -1,5 +1,6 @@
 """One database with a good backup for all tests of failures: each of them must leave that as it is."""
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -27,9 +28,14 @@ def ledger_with_a_backup(
 
 @pytest.fixture
 def ledger(ledger_with_a_backup: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """The same, with the plan's own settings; temporary files of this process lie in the plan's `tmp`."""
+    """The same, with the plan's own settings; temporary files of this process lie in the plan's `tmp`.
+
+    Backups that a test makes are removed after it.
+    """
     plan = ledger_with_a_backup.plan
     settings = dict(plan.settings)
+    folders = plan.directory / "store" / plan.name
+    known = set(folders.iterdir())
     temporary = plan.directory / "tmp"
     temporary.mkdir(exist_ok=True)
     monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
@@ -38,3 +44,5 @@ def ledger(ledger_with_a_backup: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ite
     yield ledger_with_a_backup
     plan.settings = settings
     plan.write()
+    for made in set(folders.iterdir()) - known:
+        shutil.rmtree(made)

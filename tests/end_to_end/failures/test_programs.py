@@ -1,5 +1,6 @@
 """The programs that a backup needs are missing, too old, killed, mute, or not what they say they are."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -47,11 +48,12 @@ def test_a_pg_dump_older_than_the_server_is_refused_with_both_versions(
         pytest.param(psutil.Process.terminate, "pg_dump was ended by SIGTERM or SIGINT", id="SIGTERM"),
     ],
 )
-def test_a_pg_dump_killed_half_way_is_the_cause(ledger: Ledger, end: object, said: str) -> None:
+def test_a_pg_dump_killed_half_way_is_the_cause(
+    ledger: Ledger, end: Callable[[psutil.Process], None], said: str
+) -> None:
     def kill() -> None:
         stopped = ledger.halt_in_the_middle()
         (pg_dump,) = children("pg_dump")
-        assert callable(end)
         end(pg_dump)
         go_on(stopped)
 

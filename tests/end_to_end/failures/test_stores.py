@@ -1,7 +1,8 @@
 """A store is down, refuses, or dies while it is written to: alone, or beside another that holds on."""
 
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -78,20 +79,44 @@ def test_a_store_that_refuses_the_credentials_says_which_part_is_wrong(
     assert "secret_access_key" in cause.hint
 
 
+@pytest.mark.parametrize(
+    ("die", "said", "is_stored"),
+    [
+        pytest.param(
+            lambda line: line.break_after(up_bytes=HALF_WAY_BYTES),
+            "cannot write",
+            False,
+            id="while it is written to",
+        ),
+        pytest.param(
+            lambda line: line.break_after(down_bytes=HALF_WAY_BYTES),
+            "cannot read",
+            True,
+            id="while it is read back",
+        ),
+    ],
+)
 def test_a_store_that_dies_half_way_fails_the_backup_and_prune_clears_what_it_kept(
-    ledger: Ledger, line: BrokenLine, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger,
+    line: BrokenLine,
+    bucket: S3Store,
+    monkeypatch: pytest.MonkeyPatch,
+    die: Callable[[BrokenLine], None],
+    said: str,
+    is_stored: bool,
 ) -> None:
     ledger.plan.write(stores=[_offsite(ledger, line.endpoint_url)])
     good = ledger.plan.back_up()
     before = _objects(bucket)
-    line.break_after(up_bytes=HALF_WAY_BYTES)
+    die(line)
     cause = ledger.failed()
     assert isinstance(cause, StoreUnreachable)
-    assert f"main.dump.zst.gpg on s3://{BUCKET}" in cause.message
-    assert cause.hint
+    assert re.match(f"{said} shop/.*/main.dump.zst.gpg on s3://{BUCKET}", cause.message)
+    assert "endpoint_url" in cause.hint
     assert [backup.backup_id for backup in committed_backups(read_store(bucket, ledger.plan.name))] == [good]
-    assert not any(key.endswith("main.dump.zst.gpg") for key in _objects(bucket).keys() - before.keys())
-    assert list(bucket.pending())
+    left = _objects(bucket).keys() - before.keys()
+    assert any(key.endswith("main.dump.zst.gpg") for key in left) == is_stored
+    assert bool(list(bucket.pending())) != is_stored
 
     line.mend()
     monkeypatch.setattr(S3Store, "now", lambda _: datetime.now(UTC) + timedelta(hours=25))
@@ -159,8 +184,8 @@ def test_where_one_copy_is_required_a_store_that_dies_is_a_warning(
     made = ledger.plan.back_up()
     assert ledger.plan.manifest(made)
     assert committed_backups(read_store(bucket, ledger.plan.name)) == []
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert any("offsite does not hold this backup: cannot write" in warning for warning in warnings)
+    assert "offsite does not hold this backup: cannot write" in caplog.text
+    assert "pruning failed" not in caplog.text  # a store that holds no copy is not pruned
     ledger.assert_at_rest()
 
 
