@@ -128,11 +128,14 @@ class PrefectServer:
         return worker
 
     def run(
-        self, command: Sequence[str | Path], *, cwd: Path | None = None, **environment: str
+        self,
+        command: Sequence[str | Path],
+        environment: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """Run a client's command to its end, whatever its exit status."""
         return subprocess.run(
-            command, env=self.environment | environment, cwd=cwd or self.directory,
+            command, env=self.environment | dict(environment or {}), cwd=cwd or self.directory,
             capture_output=True, text=True, timeout=180,
         )  # fmt: skip
 
