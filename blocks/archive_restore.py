@@ -1,21 +1,23 @@
 """pg_restore fed from a stream: the head of an archive to a file, its rows straight into the database.
 
 pg_restore cannot run parallel jobs from a pipe, but definitions need only the table of contents, which is
-the beginning of the archive.
+the beginning of the archive. Rows follow right behind it, so what is kept of it lies in memory.
 """
 
 import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from blocks import pgcommands
 from blocks.errors import StreamDamaged
 from blocks.pgcommands import Connection, Section
-from blocks.process import Command, Process, program_failed
+from blocks.process import Command, Process, program_failed, run_checked, secret_file
 
 _COUNTED = re.compile(r"warning: errors ignored on restore: (\d+)")
 _ERROR = re.compile(
@@ -37,37 +39,72 @@ class RestoreOutcome:
 
 @dataclass(frozen=True)
 class ArchiveHead:
-    """A file that begins with an archive's table of contents, and the entries that this lists."""
+    """The beginning of an archive, its table of contents and some of the rows behind it."""
 
     path: Path
-    entries: tuple[str, ...]
+    file: IO[bytes]
+    pass_fds: tuple[int, ...] = ()
+
+    def passed_to(self, command: Command) -> Command:
+        """Return a call that can open `path`."""
+        return replace(command, pass_fds=(*command.pass_fds, *self.pass_fds))
 
 
-def read_head(pg_restore: Path, connection: Connection, plain: Iterator[bytes], path: Path) -> ArchiveHead:
-    """Copy the beginning of an archive to a 0600 file until pg_restore has seen the whole table of contents.
+@contextmanager
+def archive_head() -> Iterator[ArchiveHead]:
+    """Yield an empty head: in memory where the system has that, else in a 0600 file that is removed."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("pgsalvo-head", 0), "wb") as file:
+            yield ArchiveHead(Path(f"/proc/self/fd/{file.fileno()}"), file, (file.fileno(),))
+        return
+    with tempfile.NamedTemporaryFile("wb") as named:
+        yield ArchiveHead(Path(named.name), named.file)
+
+
+def read_head(pg_restore: Path, connection: Connection, plain: Iterator[bytes], head: ArchiveHead) -> None:
+    """Copy the beginning of an archive until pg_restore has seen the whole table of contents.
 
     Raises:
         StreamDamaged: This is no archive, or none of a version that pg_restore knows.
         ProgramFailed: pg_restore was ended by a signal.
     """
     command = pgcommands.list_archive(pg_restore, connection)
-    with Process(command, feed=True) as process, _private_file(path) as file:
-        listing: list[bytes] = []
-        reader = threading.Thread(target=lambda: listing.extend(process.chunks()), daemon=True)
+    with Process(command, feed=True) as process:
+        reader = threading.Thread(target=lambda: list(process.chunks()), daemon=True)
         reader.start()
-        process.feed(_copied(plain, file))
+        process.feed(_copied(plain, head.file))
         reader.join()
         status = process.wait()
+    head.file.flush()
     if status < 0:
         raise program_failed(command.name, status, [])
     if status > 0:
         raise StreamDamaged("pg_restore does not know what was dumped for an archive of its own")
-    return ArchiveHead(path, tuple(pgcommands.table_of_contents(b"".join(listing).decode(errors="replace"))))
 
 
-def restore_rows(pg_restore: Path, connection: Connection, plain: Iterable[bytes]) -> RestoreOutcome:
+def entries_of(
+    pg_restore: Path, connection: Connection, section: Section, head: ArchiveHead
+) -> tuple[str, ...]:
+    """Return the entries of a section, as pg_restore lists them."""
+    command = pgcommands.list_archive(pg_restore, connection, section=section, archive=head.path)
+    listing = run_checked(head.passed_to(command)).decode(errors="replace")
+    return tuple(pgcommands.table_of_contents(listing))
+
+
+def script_of(pg_restore: Path, connection: Connection, head: ArchiveHead, entry: str) -> str:
+    """Return the SQL that one entry is restored by."""
+    with _use_list([entry]) as (use_list, pass_fds):
+        command = pgcommands.script(pg_restore, connection, head.path, use_list)
+        command = replace(command, pass_fds=(*command.pass_fds, *pass_fds))
+        return run_checked(head.passed_to(command)).decode(errors="replace")
+
+
+def restore_rows(
+    pg_restore: Path, connection: Connection, plain: Iterable[bytes], *, no_privileges: bool = False
+) -> RestoreOutcome:
     """Stream an archive's rows into a database; an error of `plain` ends pg_restore and is passed on."""
-    return _fed(pgcommands.restore(pg_restore, connection, section="data"), plain)
+    command = pgcommands.restore(pg_restore, connection, section="data", no_privileges=no_privileges)
+    return _fed(command, plain)
 
 
 def run_script(psql: Path, connection: Connection, script: Iterable[bytes]) -> RestoreOutcome:
@@ -76,38 +113,48 @@ def run_script(psql: Path, connection: Connection, script: Iterable[bytes]) -> R
 
 
 def restore_section(
+    pg_restore: Path, connection: Connection, section: Section, head: ArchiveHead
+) -> RestoreOutcome:
+    """Restore a section of definitions from an archive's head."""
+    command = pgcommands.restore(pg_restore, connection, section=section, archive=head.path)
+    return _run(head.passed_to(command))
+
+
+def restore_entries(
     pg_restore: Path,
     connection: Connection,
-    section: Section,
     head: ArchiveHead,
+    entries: Iterable[str],
     *,
-    entries: Iterable[str] | None = None,
     jobs: int = 1,
     no_owner: bool = False,
+    no_tablespaces: bool = False,
 ) -> RestoreOutcome:
-    """Restore definitions from an archive's head, only the given entries if there are any."""
-    use_list = None
-    if entries is not None:
-        use_list = head.path.with_suffix(".list")
-        with _private_file(use_list) as file:
-            file.write("".join(f"{entry}\n" for entry in entries).encode())
-    command = pgcommands.restore(
-        pg_restore,
-        connection,
-        section=section,
-        archive=head.path,
-        jobs=jobs,
-        use_list=use_list,
-        no_owner=no_owner,
-    )
-    try:
-        with Process(command) as process:
-            for _ in process.chunks():
-                continue
-            return _outcome(process)
-    finally:
-        if use_list is not None:
-            use_list.unlink()
+    """Restore the given definitions from an archive's head, in this order."""
+    with _use_list(entries) as (use_list, pass_fds):
+        command = pgcommands.restore(
+            pg_restore,
+            connection,
+            archive=head.path,
+            jobs=jobs,
+            use_list=use_list,
+            no_owner=no_owner,
+            no_tablespaces=no_tablespaces,
+        )
+        return _run(head.passed_to(replace(command, pass_fds=(*command.pass_fds, *pass_fds))))
+
+
+@contextmanager
+def _use_list(entries: Iterable[str]) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    with secret_file("".join(f"{entry}\n" for entry in entries).encode()) as (path, pass_fds):
+        yield Path(path), pass_fds
+
+
+def _run(command: Command) -> RestoreOutcome:
+    with Process(command) as process:
+        for _ in process.chunks():
+            continue
+        return _outcome(process)
 
 
 def _fed(command: Command, chunks: Iterable[bytes]) -> RestoreOutcome:
@@ -136,11 +183,7 @@ def _outcome(process: Process) -> RestoreOutcome:
     return RestoreOutcome(lines if count else [], count)
 
 
-def _copied(chunks: Iterable[bytes], file: BinaryIO) -> Iterator[bytes]:
+def _copied(chunks: Iterable[bytes], file: IO[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         file.write(chunk)
         yield chunk
-
-
-def _private_file(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")

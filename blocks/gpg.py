@@ -6,6 +6,7 @@ On the way in no byte counts until gpg exited 0 and its status lines tell of a w
 """
 
 import hashlib
+import os
 import re
 import tempfile
 import threading
@@ -82,7 +83,7 @@ def decrypt(source: Iterator[bytes], key: UnlockedKey) -> Generator[bytes, None,
     `source` is read in a thread of its own. Closing the generator kills gpg.
 
     Raises:
-        DecryptionFailed: At the end: damaged, truncated, never encrypted.
+        DecryptionFailed: At the end: damaged, truncated. Before any chunk: never encrypted.
         KeyUnusable: At the end: another key, a wrong passphrase.
         ProgramFailed: gpg was ended by a signal, which tells nothing about the message.
     """
@@ -93,7 +94,11 @@ def decrypt(source: Iterator[bytes], key: UnlockedKey) -> Generator[bytes, None,
         _Feeder(source, gpg) as feeder,
         _killed_on_error(gpg),
     ):
-        yield from gpg.chunks()
+        for number, chunk in enumerate(gpg.chunks()):
+            # without a key, gpg hands out whatever was never encrypted, and only its status tells
+            if number == 0 and "BEGIN_DECRYPTION" not in _keywords(statuses := _statuses(status_file)):
+                raise decryption_fault(statuses, gpg.stderr_lines, key.fingerprints)
+            yield chunk
         exit_status = gpg.wait()
         if feeder.failure is not None:
             raise feeder.failure
@@ -203,8 +208,9 @@ def _status_file(homedir: Path) -> Iterator[FileIO]:
 
 
 def _statuses(status_file: FileIO) -> list[str]:
-    status_file.seek(0)
-    lines = status_file.read().decode(errors="replace").splitlines()
+    # gpg may be writing on, at the offset that it shares with us
+    text = os.pread(status_file.fileno(), os.fstat(status_file.fileno()).st_size, 0)
+    lines = text.decode(errors="replace").splitlines()
     return [line.removeprefix(_STATUS_PREFIX) for line in lines if line.startswith(_STATUS_PREFIX)]
 
 

@@ -81,32 +81,51 @@ def dump_globals(program: Path, connection: Connection, *, passwords: bool) -> C
     return _command(program, connection, entered, *options)
 
 
-def list_archive(program: Path, connection: Connection) -> Command:
-    """pg_restore's table of contents of the archive on stdin; it reads no further than it must."""
-    return Command((str(program), "--list"), connection.environment)
+def list_archive(
+    program: Path, connection: Connection, *, section: Section | None = None, archive: Path | None = None
+) -> Command:
+    """pg_restore's table of contents of an archive, or of that on stdin; it reads no further than it must."""
+    argv = (
+        *(str(program), "--list"),
+        *((f"--section={section}",) if section else ()),
+        *((str(archive),) if archive else ()),
+    )
+    return Command(argv, connection.environment)
+
+
+def script(program: Path, connection: Connection, archive: Path, use_list: Path) -> Command:
+    """pg_restore of some entries as SQL to stdout; it connects to nothing."""
+    return Command((str(program), "--file=-", f"--use-list={use_list}", str(archive)), connection.environment)
 
 
 def restore(
     program: Path,
     connection: Connection,
     *,
-    section: Section,
+    section: Section | None = None,
     archive: Path | None = None,
     jobs: int = 1,
     use_list: Path | None = None,
     no_owner: bool = False,
+    no_privileges: bool = False,
+    no_tablespaces: bool = False,
 ) -> Command:
-    """pg_restore of one section from a file, or from stdin when there is none.
+    """pg_restore of a section, or of what a list names, from a file, or from stdin when there is none.
+
+    With a list, no section must be named: to pg_restore rights and comments belong to the section of
+    whatever the list has before them.
 
     It goes on after an error: whoever calls reads the errors, and counts any as a failure.
     """
     return _command(
         program,
         connection,
-        f"--section={section}",
+        *((f"--section={section}",) if section else ()),
         *((f"--jobs={jobs}",) if jobs > 1 else ()),
         *((f"--use-list={use_list}",) if use_list else ()),
         *(("--no-owner",) if no_owner else ()),
+        *(("--no-privileges",) if no_privileges else ()),
+        *(("--no-tablespaces",) if no_tablespaces else ()),
         *((str(archive),) if archive else ()),
     )
 
@@ -127,5 +146,8 @@ def _command(program: Path, connection: Connection, *options: str) -> Command:
 
 
 def table_of_contents(listing: str) -> Iterable[str]:
-    """Yield the entries of pg_restore's `--list`, without its comments."""
-    return (line for line in listing.splitlines() if line and not line.startswith(";"))
+    """Yield the entries of pg_restore's `--list`, without its comments.
+
+    A line ends at a line feed only: names may hold other characters that count as line breaks elsewhere.
+    """
+    return (line for line in listing.split("\n") if line and not line.startswith(";"))

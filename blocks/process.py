@@ -5,22 +5,25 @@ the caller adds. A program is ended with SIGTERM first (pg_dump then cancels its
 and with SIGKILL after five seconds.
 """
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from blocks.errors import ProgramFailed, ProgramMissing, ProgramSilent
 from blocks.spool import CHUNK_BYTES
 
 TERMINATION_SECONDS = 5.0
+PIPE_BYTES = 256 << 10  # with Linux's 64 KiB the two ends wake each other more often: 15 % more core-seconds
 STDERR_LINES = 2_000
 KILLED_HINT = "if nobody did that on purpose, memory may have run out: the kernel's log (dmesg) tells"
 SILENCE_HINT = "see in pg_stat_activity what its session waits for, or raise silence_seconds"
@@ -71,6 +74,8 @@ class Process:
             )
         except OSError as error:
             raise ProgramMissing(f"cannot start {command.argv[0]}: {error.strerror}") from error
+        _widen(self._popen.stdin)
+        _widen(self._popen.stdout)
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._stderr_reader = threading.Thread(target=self._collect_stderr, daemon=True)
         self._stderr_reader.start()
@@ -246,6 +251,13 @@ def secret_file(content: bytes) -> Iterator[tuple[str, tuple[int, ...]]]:
         file.write(content)
         file.flush()
         yield file.name, ()
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold more, where the system can and this user's pipes do not hold too much already."""
+    if sys.platform == "linux" and pipe is not None:
+        with suppress(OSError):
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def program_failed(name: str, status: int, stderr_lines: list[str]) -> ProgramFailed:

@@ -60,6 +60,7 @@ class ScratchServer:
     ) -> None:
         self.superuser = f"pgsalvo_scratch_{secrets.token_hex(4)}"
         self.restorer = f"pgsalvo_restorer_{secrets.token_hex(4)}"
+        self.insiders = f"pgsalvo_insiders_{secrets.token_hex(4)}"
         self.port = PORT
         self._programs = programs
         self._root = root
@@ -100,12 +101,16 @@ class ScratchServer:
 
     @contextmanager
     def connect(self, dbname: str) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
-        """Open a session of the superuser, in autocommit mode.
+        """Open a session of the superuser, in autocommit mode, to whom the restored names mean nothing.
+
+        Whatever was restored, an operator of a schema on the search path for example, must not be called by
+        the superuser's own queries; nor may settings that restored code gave the database hold here.
 
         Its errors become `ScratchError`s without their cause, whose DETAIL may hold rows' values.
         """
         try:
-            with psycopg.connect(self.conninfo(dbname), autocommit=True) as session:
+            conninfo = make_conninfo(self.conninfo(dbname), options="-c search_path=")
+            with psycopg.connect(conninfo, autocommit=True) as session:
                 yield session
         except psycopg.Error as error:
             said = error.diag.message_primary or type(error).__name__
@@ -128,14 +133,22 @@ class ScratchServer:
         return []
 
     def create_stand_in_roles(self, names: Iterable[str]) -> None:
-        """Create roles that bear the source's names and can do nothing; pg_* are PostgreSQL's own."""
+        """Create roles that bear the source's names and cannot log in; pg_* are PostgreSQL's own.
+
+        On the source they may be superusers or members of others, so that views over others' tables are
+        theirs. Here each of them may read and write every row, and do nothing else.
+        """
+        create = sql.SQL("CREATE ROLE {} NOLOGIN BYPASSRLS IN ROLE {}")
+        insiders = sql.Identifier(self.insiders)
         with self.connect(MAINTENANCE_DATABASE) as session:
             existing = {name for (name,) in session.execute("SELECT rolname FROM pg_roles")}
             wanted = dict.fromkeys(name for name in names if not name.startswith("pg_"))
             with session.transaction():
+                if self.insiders not in existing:
+                    session.execute(create.format(insiders, sql.SQL("pg_read_all_data, pg_write_all_data")))
                 for name in wanted:
                     if name not in existing:
-                        session.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
+                        session.execute(create.format(sql.Identifier(name), insiders))
 
     def create_restorer(self) -> str:
         """Create the role that restores rows and what follows them, or join it to new stand-ins.
@@ -154,9 +167,7 @@ class ScratchServer:
                 session.execute(sql.SQL("CREATE ROLE {} LOGIN NOSUPERUSER BYPASSRLS").format(restorer))
             groups = [name for name, is_superuser, may_log_in in roles if not is_superuser and not may_log_in]
             stand_ins = [name for name in groups if not name.startswith("pg_")]
-            members_of = sql.SQL(", ").join(
-                sql.Identifier(name) for name in ("pg_read_all_data", "pg_write_all_data", *stand_ins)
-            )
+            members_of = sql.SQL(", ").join(map(sql.Identifier, stand_ins))
             session.execute(sql.SQL("GRANT {} TO {}{}").format(members_of, restorer, sql.SQL(options)))
         return self.restorer
 

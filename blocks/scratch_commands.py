@@ -68,7 +68,9 @@ def server_command(
         "max_connections": str(2 * jobs + 10),
         "max_locks_per_transaction": "1024",  # 10,000 tables in one transaction
     }
-    settings = _FAST_AND_FORGETFUL | _APART | _DISCREET | room
+    # those of the restored database would run at our own log-ins
+    silent = {"event_triggers": "off"} if programs.major >= 17 else {}
+    settings = _FAST_AND_FORGETFUL | _APART | _DISCREET | room | silent
     options = (f"--{name}={value}" for name, value in settings.items())
     return _as_server((str(programs.postgres), "-D", str(data), *options), programs, account)
 

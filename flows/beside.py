@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from prefect.context import FlowRunContext, TaskRunContext
+
 from blocks.references import redact
 
 Result = TypeVar("Result")
@@ -28,8 +30,11 @@ def beside(what: str, act: Callable[[], Result]) -> Result | None:
     """Return what `act` returns; if it fails, or takes longer than 20 s, log a warning and return None.
 
     Prefect's API is not the truth about a backup: with the API gone the backup still counts, so whatever
-    its client raises here ends here. Once it did not answer, it is not asked again for five minutes.
+    its client raises here ends here. Once it did not answer, it is not asked again for five minutes, and
+    outside of a run, as in `pgsalvo restore`, never.
     """
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return None
     if time.monotonic() < _Api.asked_again_at:
         return None
     results: list[Result] = []

@@ -8,7 +8,13 @@ from blocks.errors import ObjectMissing
 from blocks.stores import Store
 from flows.core import manifest as manifests
 from flows.core import verification as verifications
-from flows.core.errors import BackupError, BackupNotFound, ManifestError
+from flows.core.errors import (
+    BackupError,
+    BackupNotFound,
+    ManifestError,
+    ManifestUnknown,
+    ManifestUnreadable,
+)
 from flows.core.manifest import Manifest
 from flows.core.naming import (
     MANIFEST_NAME,
@@ -23,10 +29,18 @@ from flows.core.naming import (
 from flows.core.retention import CatalogueEntry
 from flows.core.verification import Verdict, VerificationRecord
 
+LARGEST_DOCUMENT_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class Copy:
-    """One backup on one destination: its manifest, or why that cannot be trusted."""
+    """One backup on one destination: its manifest, or why that cannot be trusted.
+
+    Args:
+        problem: What is wrong with it in one line; empty if nothing is known to be.
+        remedy: What to do about it.
+        unknown: It is no damage: only another release can tell.
+    """
 
     backup_id: BackupId
     store: Store
@@ -34,9 +48,11 @@ class Copy:
     sizes: dict[str, int]
     manifest: Manifest | None = None
     manifest_sha256: str = ""
-    problem: str = ""
     verification: VerificationRecord | None = None
     holds: tuple[str, ...] = ()
+    problem: str = ""
+    remedy: str = ""
+    unknown: bool = False
 
     @property
     def committed(self) -> bool:
@@ -47,7 +63,7 @@ class Copy:
     def verdict(self) -> Verdict | None:
         """The verdict that counts: a damaged copy has failed, whatever an earlier verification said."""
         if self.problem:
-            return Verdict.FAILED
+            return Verdict.UNVERIFIABLE if self.unknown else Verdict.FAILED
         return self.verification.verdict if self.verification else None
 
     @property
@@ -128,14 +144,14 @@ def find(backups: list[Backup], wanted: str) -> Backup:
 
 def newest_manifest(store: Store, plan: str) -> Manifest | None:
     """Return the newest readable manifest on a destination, without reading all of them."""
-    identifiers = {
-        split[0]
+    sizes = {
+        split[0]: found.size_bytes
         for found in store.list(plan_prefix(plan))
         if (split := split_key(plan, found.key)) is not None and split[1] == MANIFEST_NAME
     }
-    for identifier in sorted(identifiers, reverse=True):
+    for identifier in sorted(sizes, reverse=True):
         try:
-            return manifests.decode(store.read(manifest_key(plan, identifier)))
+            return manifests.decode(_read(store, manifest_key(plan, identifier), sizes[identifier]))
         except (ManifestError, ObjectMissing):
             continue
     return None
@@ -152,28 +168,32 @@ def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tupl
     if MANIFEST_NAME not in sizes:
         return Copy(identifier, store, newest, sizes, holds=holds)
     try:
-        body = store.read(manifest_key(plan, identifier))
+        body = _read(store, manifest_key(plan, identifier), sizes[MANIFEST_NAME])
         document = manifests.decode(body)
         _check_place(document, plan, identifier, sizes)
     except (BackupError, ObjectMissing) as error:
-        return Copy(identifier, store, newest, sizes, problem=error.message, holds=holds)
+        unknown = isinstance(error, ManifestUnknown)
+        return Copy(
+            identifier, store, newest, sizes,
+            holds=holds, problem=error.message, remedy=error.hint, unknown=unknown,
+        )  # fmt: skip
     digest = manifests.sha256(body)
-    return Copy(
-        identifier,
-        store,
-        newest,
-        sizes,
-        document,
-        digest,
-        "",
-        _counting(store, plan, identifier, sizes, digest),
-        holds,
-    )
+    verification = _counting(store, plan, identifier, sizes, digest)
+    return Copy(identifier, store, newest, sizes, document, digest, verification, holds)
+
+
+def _read(store: Store, key: str, size_bytes: int) -> bytes:
+    """Read a document of ours; one that is too large for that is damaged, whatever it holds."""
+    if size_bytes > LARGEST_DOCUMENT_BYTES:
+        raise ManifestUnreadable(f"{key.rpartition('/')[2]} has {size_bytes} bytes, which none of ours has")
+    return store.read(key)
 
 
 def _check_place(document: Manifest, plan: str, identifier: BackupId, sizes: dict[str, int]) -> None:
     if (document.plan, document.backup_id) != (plan, identifier):
         raise BackupError(f"the manifest is of backup {document.backup_id} of the plan {document.plan}")
+    for kind in ("main", "globals", "facts"):
+        document.archive(kind)
     for archive in document.archives:
         if archive.name not in sizes:
             raise BackupError(f"{archive.name} is missing")
@@ -191,7 +211,8 @@ def _counting(
     unverifiable = None
     for name in sorted(names, reverse=True):
         try:
-            record = verifications.decode(store.read(object_key(plan, identifier, name)))
+            body = _read(store, object_key(plan, identifier, name), sizes[name])
+            record = verifications.decode(body)
         except (ManifestError, ObjectMissing):
             continue
         if (record.backup_id, record.manifest_sha256) != (identifier, manifest_sha256):

@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 unverifiable.
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 
 from blocks import gpg_keys, pgtools
 from blocks.errors import ConfigurationError, WorldError
+from blocks.references import resolve
 from flows import environment, reports, terminal
 from flows.core import naming
 from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
@@ -25,7 +25,12 @@ from flows.plan import BackupPlan
 from flows.plan_source import load_plan, plan_source
 from flows.progress import human_bytes
 
-EPHEMERAL_STARTUP_SECONDS = "90"  # Prefect's default of 20 s is too short on a busy machine
+EPHEMERAL_SERVER = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # 20 s are too short on a busy machine
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # without a network it complains on the terminal
+}
+INTERRUPTED = 130
+UsageError: Any = typer.BadParameter.__base__  # click's, which newer releases of typer bring themselves
 
 app = typer.Typer(
     help="PostgreSQL backups that prove themselves.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -48,7 +53,8 @@ def _begin(
 ) -> None:
     if plans is not None:
         environment.use_plans_file(plans)
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", EPHEMERAL_STARTUP_SECONDS)
+    for variable, value in EPHEMERAL_SERVER.items():
+        os.environ.setdefault(variable, value)
     terminal.quiet_prefect()
 
 
@@ -99,7 +105,7 @@ def backup(
 def list_backups(plan: Plan, json: Json = False) -> None:
     """Show the plan's backups, their verdicts, and why each is kept."""
     loaded = _announced(plan, quiet=json)
-    rows = reports.catalogue_rows(loaded, reports.read_all(loaded))
+    rows = reports.catalogue_rows(loaded, reports.read_all(loaded, terminal.warn_of_store))
     if json:
         print(reports.to_json({"plan": plan, "backups": rows}))  # noqa: T201
         return
@@ -148,8 +154,7 @@ def restore(
         )
     _announced(plan, quiet=False)
     terminal.show_progress()
-    state = restore_flow(plan, into, backup, destination, with_globals, return_state=True)
-    state.result()
+    state = restore_flow.fn(plan, into, backup, destination, with_globals)  # no Prefect in a bad night
     terminal.out.print(f"backup {state.message} is restored, and equal to its facts")
 
 
@@ -189,13 +194,13 @@ def delete(
 @app.command()
 def apply(plans: Annotated[Path, typer.Argument(help="The file of plans.")] = Path("plans.toml")) -> None:
     """Save plans to Prefect: blocks, work pools, and each plan's schedules. Twice changes nothing."""
-    raise typer.Exit(subprocess.call((sys.executable, "-m", "deployments.bootstrap", str(plans))))
+    os.execv(sys.executable, (sys.executable, "-P", "-m", "deployments.bootstrap", str(plans)))  # noqa: S606
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def demo(context: typer.Context) -> None:
     """Make a sample database and show the whole way: doctor, back up, list, verify, prune."""
-    raise typer.Exit(subprocess.call((sys.executable, "-m", "deployments.demo", *context.args)))
+    os.execv(sys.executable, (sys.executable, "-P", "-m", "deployments.demo", *context.args))  # noqa: S606
 
 
 @keys.command("new")
@@ -207,7 +212,7 @@ def new_key(
     ] = None,
 ) -> None:
     """Make a key pair: the public key for backing up, the secret key for another, safe place."""
-    passphrase = passphrase_file.read_text().rstrip("\r\n") if passphrase_file else None
+    passphrase = resolve(f"file:{passphrase_file}") if passphrase_file else None
     pair = gpg_keys.new_key_pair(name, directory, passphrase)
     terminal.out.print(
         f'public key   {pair.public_file}   (into the plan: recipients = ["{pair.public_file}"])'
@@ -227,7 +232,11 @@ def install_tools(major: Annotated[int, typer.Argument(help="PostgreSQL's major,
 def main() -> None:
     """Run the command; an error is one line and an exit code, never a traceback."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except UsageError as error:
+        _refuse_usage(error)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
     except Unverifiable as error:
         _leave(error, 3)
     except (PlanError, ConfigurationError, BackupNotFound) as error:
@@ -243,6 +252,17 @@ def main() -> None:
             f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         )
         sys.exit(1)
+
+
+def _refuse_usage(error: Any) -> None:
+    """Say in one line what is wrong on the command line; without any command, the help was shown."""
+    said = str(error.format_message())
+    if "\n" in said:  # older releases of typer leave the help to be shown here
+        terminal.err.print(said, markup=False)
+    elif said:
+        command = error.ctx.command_path if error.ctx else "pgsalvo"
+        terminal.say_error(said[:1].lower() + said[1:], f"{command} --help shows what can be said")
+    sys.exit(2)
 
 
 def _leave(error: BackupError | WorldError, status: int) -> None:

@@ -1,7 +1,10 @@
 """A backup deleted by hand, with a reason; never the last verified one, nor a held one."""
 
+from blocks.errors import StoreError
+from blocks.stores import Store
 from flows.catalogue import Copy, find
-from flows.core.errors import PruneRefused
+from flows.core.errors import BackupNotFound, PruneRefused
+from flows.core.naming import is_backup_id
 from flows.core.verification import Verdict
 from flows.plan import BackupPlan
 from flows.prune import delete_backup
@@ -11,10 +14,17 @@ from flows.reports import read_all
 def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
     """Delete one backup on every destination that holds it, and return a line for each.
 
+    Args:
+        wanted: Its id; no other word for it, since `latest` may be another by now.
+
     Raises:
+        BackupNotFound: There is no backup of this id.
         PruneRefused: It is held, or it is the last verified backup.
+        StoreError: A destination does not answer; nothing was deleted.
     """
-    backups = read_all(plan)
+    if not is_backup_id(wanted):
+        raise BackupNotFound(f"not a backup's id: {wanted!r}", f"pgsalvo list {plan.name} shows them")
+    backups = read_all(plan, _refuse)
     backup = find(backups, wanted)
     holds = sorted({hold for copy in backup.copies for hold in copy.holds})
     if holds:
@@ -27,6 +37,10 @@ def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
             f"backup {backup.backup_id} is the last verified one", "verify another backup first"
         )
     return [_deleted(plan, copy, reason) for copy in backup.copies]
+
+
+def _refuse(_: Store, error: StoreError) -> None:
+    raise error
 
 
 def _deleted(plan: BackupPlan, copy: Copy, reason: str) -> str:

@@ -1,13 +1,39 @@
 """The environment, read in one place: where plans lie, and the plan `default` that it describes."""
 
+import difflib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flows.core.errors import PlanError
 
 KEEP = ("KEEP_LAST", "KEEP_DAILY", "KEEP_WEEKLY", "KEEP_MONTHLY", "KEEP_YEARLY")
+ELSEWHERE = ("S3_PREFIX", "S3_ENDPOINT_URL")
+KNOWN = (
+    "DATABASE_URL",
+    "BACKUP_DIR",
+    "SPOOL_DIR",
+    "S3_BUCKET",
+    *ELSEWHERE,
+    "GPG_RECIPIENT_FILE",
+    "GPG_SECRET_KEY_FILE",
+    "GPG_PASSPHRASE_FILE",
+    "SLACK_WEBHOOK_URL",
+    "BACKUP_TIME_ZONE",
+    *KEEP,
+    "MAX_BACKUPS_TO_KEEP",
+    "AUTO_BACKUP_ENABLED",
+)
+# which variable a field of the plan `default` comes from
+VARIABLES = {
+    "time_zone": "BACKUP_TIME_ZONE",
+    "endpoint_url": "S3_ENDPOINT_URL",
+    "prefix": "S3_PREFIX",
+    "key_file": "GPG_SECRET_KEY_FILE",
+}
+_MISSPELT = 0.9  # how alike a variable must be to one of ours to be taken for it
 
 
 def plans_file() -> Path | None:
@@ -34,7 +60,7 @@ def spool_root() -> Path:
 
 def auto_backup_enabled() -> bool:
     """Return whether deployments' schedules are active; AUTO_BACKUP_ENABLED unset means yes."""
-    value = os.environ.get("AUTO_BACKUP_ENABLED", "true").strip().lower()
+    value = (os.environ.get("AUTO_BACKUP_ENABLED") or "true").strip().lower()
     if value not in ("true", "false", "1", "0", "yes", "no"):
         raise PlanError(f"AUTO_BACKUP_ENABLED is {value!r}", "set it to true or false")
     return value in ("true", "1", "yes")
@@ -51,6 +77,7 @@ def default_plan(name: str) -> dict[str, Any]:
             f"there is no plan called {name}: without a plans.toml there is only the environment's, default",
             "run pgsalvo with default, or write plans.toml",
         )
+    _refuse_misspelt(os.environ)
     plan: dict[str, Any] = {
         "name": "default",
         "database": {
@@ -103,6 +130,8 @@ def _stores() -> list[dict[str, Any]]:
             | {"prefix": os.environ.get("S3_PREFIX", "")}
             | ({"endpoint_url": endpoint} if (endpoint := os.environ.get("S3_ENDPOINT_URL")) else {})
         )
+    elif given := [name for name in ELSEWHERE if os.environ.get(name)]:
+        raise PlanError(f"{given[0]} is set, but S3_BUCKET is not", "set S3_BUCKET to the bucket's name")
     if not stores:
         raise PlanError(
             "neither BACKUP_DIR nor S3_BUCKET is set, and there is no plans.toml",
@@ -122,11 +151,23 @@ def _retention() -> dict[str, Any]:
             "use either MAX_BACKUPS_TO_KEEP or the KEEP_ variables",
         )
     none = {"keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_yearly": 0, "min_keep": 1}
-    return {"keep_last": _count("MAX_BACKUPS_TO_KEEP")} | none | zone
+    return {"keep_last": _count("MAX_BACKUPS_TO_KEEP", least=1)} | none | zone
 
 
-def _count(variable: str) -> int:
-    value = os.environ[variable]
-    if not value.isdecimal():
-        raise PlanError(f"{variable} is {value!r}", "set it to a whole number, 0 or more")
+def _count(variable: str, least: int = 0) -> int:
+    value = os.environ[variable].strip()
+    if not (value.isascii() and value.isdecimal()) or int(value) < least:
+        raise PlanError(f"{variable} is {value!r}", f"set it to a whole number, {least} or more")
     return int(value)
+
+
+def _refuse_misspelt(variables: Iterable[str]) -> None:
+    """Refuse a variable that looks like one of ours which is not set, or like a tier of retention."""
+    for variable in sorted(variables):
+        if variable in KNOWN:
+            continue
+        unset = [name for name in KNOWN if not os.environ.get(name)]
+        close = difflib.get_close_matches(variable, unset, 1, _MISSPELT)
+        if close or variable.startswith("KEEP_"):
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(KEEP)}"
+            raise PlanError(f"{variable} is set, which nobody reads", hint)

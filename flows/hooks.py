@@ -94,7 +94,7 @@ def _step(state: State) -> str:
         names.append(trace.tb_frame.f_code.co_name)
         trace = trace.tb_next
     known = "preflight dump encrypt upload facts checksum commit fetch open_facts restore_definitions"
-    known += " restore_rows restore_rest look locked_snapshot record prune_now"
+    known += " restore_rows restore_rest look locked_snapshot record prune_now open_globals"
     found = [name for name in names if name in known.split()]
     return found[-1].replace("_", "-") if found else "start"
 

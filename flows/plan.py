@@ -1,17 +1,22 @@
 """A backup plan: blocks and policies under one name; `plan_source` tells where it is loaded from."""
 
+import difflib
+import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from croniter import croniter
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from blocks.alerts import SlackAlert
+from blocks.conninfo import read_conninfo
+from blocks.errors import ConfigurationError
 from blocks.gpg_keys import GpgRecipients
 from blocks.postgres import PostgresDatabase
-from blocks.references import SCHEMES, is_reference
+from blocks.references import is_reference
 from blocks.stores import LocalStore, S3Store
 from flows import environment
 from flows.core.errors import PlanError
@@ -38,7 +43,14 @@ class VerifySettings(BaseModel):
     @field_validator("schedule")
     @classmethod
     def _known_schedule(cls, value: str) -> str:
-        return value if value in ("auto", "after-backup", "never") else _cron(value)
+        return _cron_or(value, ("after-backup", "auto", "never"))
+
+    @field_validator("secret_key")
+    @classmethod
+    def _no_key_itself(cls, value: str) -> str:
+        if "BEGIN PGP" in value or "\n" in value:
+            raise ValueError("a key's text was given; write the name of a GpgSecretKey, such as ops")
+        return value
 
     def is_due_after_backup(self, database_bytes: int) -> bool:
         """Return whether a backup of a database of this size is proved at once."""
@@ -76,7 +88,7 @@ class BackupPlan(Block):
     )
     stores: list[AnyStore] = Field(min_length=1, description="The destinations, each with a name of its own.")
     required: int | None = Field(
-        None, ge=1, description="Destinations that must hold a copy; all of them if empty."
+        None, ge=1, strict=True, description="Destinations that must hold a copy; all of them if empty."
     )
     retention: RetentionPolicy = Field(
         default_factory=RetentionPolicy, description="How long backups are kept."
@@ -99,7 +111,7 @@ class BackupPlan(Block):
     @field_validator("schedule")
     @classmethod
     def _known_schedule(cls, value: str) -> str:
-        return value if value == "never" else _cron(value)
+        return _cron_or(value, ("never",))
 
     @field_validator("time_zone")
     @classmethod
@@ -107,16 +119,37 @@ class BackupPlan(Block):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ValueError(f"no such time zone: {value!r}; write one such as Europe/Madrid") from error
+            advice = _nearest(value, available_timezones(), 0.87) or "write one such as Europe/Madrid"
+            raise ValueError(f"no such time zone: {value!r}; {advice}") from error
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        places: dict[str, str] = {}
         names = [store.name for store in self.stores]
-        if len(set(names)) < len(names):
-            raise ValueError("two stores have the same name")
+        for store in self.stores:
+            if not store.name.strip():
+                raise ValueError("a store has an empty name; give each store a name of its own")
+            if names.count(store.name) > 1:
+                raise ValueError(f"two stores are called {store.name}; give each a name of its own")
+            place = os.path.realpath(store.location) if isinstance(store, LocalStore) else store.location
+            if place in places:
+                raise ValueError(
+                    f"the stores {places[place]} and {store.name} are one place, {store.location};"
+                    " two copies there are lost together"
+                )
+            places[place] = store.name
         if self.required is not None and self.required > len(names):
             raise ValueError(f"required is {self.required}, but there are only {len(names)} stores")
+        return self
+
+    @model_validator(mode="after")
+    def _says_where_the_database_is(self) -> Self:
+        database = self.database
+        if not (database.conninfo or database.host or database.port or database.dbname or database.user):
+            raise ValueError(
+                'it is not said where the database is; set conninfo, for example to "env:DATABASE_URL"'
+            )
         return self
 
     @model_validator(mode="after")
@@ -125,13 +158,18 @@ class BackupPlan(Block):
         for place, nested in (
             ("database", self.database),
             *((f"stores.{store.name}", store) for store in self.stores),
-            *((f"alerts.{index}", alert) for index, alert in enumerate(self.alerts)),
+            *((f"alerts.#{number}", alert) for number, alert in enumerate(self.alerts, start=1)),
         ):
             for field in type(nested).model_fields:
                 value = getattr(nested, field)
-                if isinstance(value, SecretStr) and _is_secret(field, value.get_secret_value()):
+                if not isinstance(value, SecretStr) or not (text := value.get_secret_value()):
+                    continue
+                if is_reference(text):
+                    _refuse_empty_reference(text, f"{place}.{field}")
+                elif field != "conninfo" or _holds_password(text, f"{place}.{field}"):
                     raise ValueError(
-                        f"{place}.{field} holds a secret: write where it lies instead, {', '.join(SCHEMES)}"
+                        f"{place}.{field} holds a secret; write where it lies instead:"
+                        " env:NAME, file:PATH or aws-secret:NAME"
                     )
         return self
 
@@ -164,29 +202,32 @@ class BackupPlan(Block):
         )
 
 
-def _cron(value: str) -> str:
-    if not croniter.is_valid(value):
-        raise ValueError(f"not a cron expression: {value!r}; write five fields such as 0 2 * * *")
+def _cron_or(value: str, words: Collection[str]) -> str:
+    """Return `value` if it is one of the words or a cron expression of five fields."""
+    if value in words:
+        return value
+    # croniter takes a sixth field for seconds, and R and H for something at random
+    is_usual = len(value.split()) == 5 and not {"r", "h"} & set(value.lower().split())
+    if not is_usual or not croniter.is_valid(value):
+        advice = _nearest(value, words) or "write five fields such as 0 2 * * *"
+        raise ValueError(f"not a cron expression: {value!r}; {advice}")
     return value
 
 
-def _is_secret(field: str, value: str) -> bool:
-    if not value or is_reference(value):
-        return False
-    if field == "conninfo":
-        return "password" in _conninfo_keywords(value)
-    return True
+def _nearest(value: str, known: Collection[str], likeness: float = 0.6) -> str:
+    in_lower_case = {word.lower(): word for word in sorted(known)}
+    close = difflib.get_close_matches(value.lower(), in_lower_case, 1, likeness)
+    return f"did you mean {in_lower_case[close[0]]}?" if close else ""
 
 
-def _conninfo_keywords(value: str) -> set[str]:
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
+def _holds_password(conninfo: str, place: str) -> bool:
     try:
-        return set(conninfo_to_dict(value))
-    except psycopg.ProgrammingError:
-        return (
-            {"password"}
-            if ":" in value.partition("@")[0].partition("://")[2] or "password" in value
-            else set()
-        )
+        return read_conninfo(conninfo).password is not None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error.message}", error.hint) from None
+
+
+def _refuse_empty_reference(text: str, place: str) -> None:
+    scheme, _, name = text.partition(":")
+    if not name or name != name.strip():
+        raise ValueError(f"{place} names nothing right after {scheme}:; write it without a blank")

@@ -1,29 +1,31 @@
 """plans.toml: read and checked word by word; an error names the place and the nearest right word."""
 
-import difflib
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from prefect.blocks.core import Block
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from blocks.alerts import SlackAlert
-from blocks.errors import ConfigurationError
-from blocks.gpg_keys import GpgSecretKey
+from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.postgres import PostgresDatabase
 from blocks.stores import LocalStore, S3Store
+from flows.core import naming
 from flows.core.errors import PlanError
 from flows.core.retention import RetentionPolicy
+from flows.faults import listed, nearest, refuse_unknown, table, validated, words_of
 from flows.plan import BackupPlan, VerifySettings
-
-Model = TypeVar("Model", bound=BaseModel)
 
 STORES: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store}
 ALERTS: dict[str, type[BaseModel]] = {"slack": SlackAlert}
-_BLOCK_FIELDS = set(Block.model_fields)
+
+DATABASE = 'database = { conninfo = "env:DATABASE_URL" }'
+RECIPIENTS = 'recipients = ["keys/ops.asc"]'
+RETENTION = "retention = { keep_daily = 30 }"
+EXAMPLES = {"database": DATABASE, "recipients": RECIPIENTS, "stores": "[[plans.NAME.stores]]"}
 
 
 @dataclass(frozen=True)
@@ -38,34 +40,36 @@ class PlanFile:
     def plan_names(self) -> list[str]:
         return sorted(self.plans)
 
+    @property
+    def directory(self) -> Path:
+        """Where relative paths start."""
+        return self.path.resolve().parent
+
     def plan(self, name: str) -> BackupPlan:
         """Return one plan, with every relative path made absolute from the file's directory."""
         if name not in self.plans:
             raise PlanError(
-                f"{self.path} has no plan called {name}", _nearest(name, self.plans, "it has no plan")
+                f"{self.path} has no plan called {name}", nearest(name, self.plans, "its plans are")
             )
         place = f"{self.path}: plans.{name}"
-        return validated(
-            BackupPlan, _plan_data(name, self.plans[name], place, self.path.resolve().parent), place
-        )
+        _refuse_name(name, place)
+        raw = table(self.plans[name], place, f"[plans.{name}]")
+        return validated(BackupPlan, _plan_data(name, raw, place, self.directory), place)
 
     def secret_key(self, name: str) -> GpgSecretKey:
         """Return where a secret key lies."""
         if name not in self.secret_keys:
+            missing = f'add [secret_keys.{name}] with key_file = "…" on the host that verifies'
             raise PlanError(
                 f"{self.path} has no secret key called {name}",
-                f'add [secret_keys.{name}] with key_file = "…" on the host that verifies',
+                nearest(name, self.secret_keys, f"{missing}; there are") or missing,
             )
         place = f"{self.path}: secret_keys.{name}"
-        data = dict(_table(self.secret_keys[name], place))
-        _check_words(data, GpgSecretKey, place)
-        base = self.path.resolve().parent
+        data = dict(table(self.secret_keys[name], place, f"[secret_keys.{name}]"))
+        refuse_unknown(data, words_of(GpgSecretKey), place)
         for field in ("key_file", "homedir"):
-            if data.get(field):
-                data[field] = str(base / Path(data[field]).expanduser())
-        if str(data.get("passphrase", "")).startswith("file:"):
-            data["passphrase"] = _absolute_reference(data["passphrase"], base)
-        return validated(GpgSecretKey, data, place)
+            data |= {field: _absolute(data[field], self.directory)} if field in data else {}
+        return validated(GpgSecretKey, _with_absolute_references(data, self.directory), place)
 
 
 def read(path: Path) -> PlanFile:
@@ -75,136 +79,112 @@ def read(path: Path) -> PlanFile:
         PlanError: The file cannot be read, is not TOML, or has a table that nobody knows.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise PlanError(f"cannot read the plans in {path}: {error.strerror}") from error
+        raise PlanError(
+            f"cannot read the plans in {path}: {error.strerror}",
+            "name the file with --plans or PGSALVO_PLANS",
+        ) from error
     except UnicodeDecodeError as error:
-        raise PlanError(f"{path} is not UTF-8 text") from error
+        raise PlanError(f"{path} is not UTF-8 text", "save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
-        raise PlanError(f"{path} is not TOML: {error}") from error
-    _refuse_unknown(document, {"plans", "secret_keys"}, str(path))
-    plans = _table(document.get("plans", {}), f"{path}: plans")
+        raise PlanError(
+            f"{path} is not TOML: {error}", 'texts stand in double quotes: name = "local"'
+        ) from error
+    refuse_unknown(document, {"plans", "secret_keys"}, str(path))
+    plans = table(document.get("plans", {}), f"{path}: plans", "[plans.shop]")
     if not plans:
         raise PlanError(f"{path} has no plan", "begin one with [plans.shop]")
-    return PlanFile(path, plans, _table(document.get("secret_keys", {}), f"{path}: secret_keys"))
+    keys = table(document.get("secret_keys", {}), f"{path}: secret_keys", "[secret_keys.ops]")
+    return PlanFile(path, plans, keys)
 
 
-def validated(model: type[Model], data: Mapping[str, Any], place: str) -> Model:
-    """Build a model; raise `PlanError` with the place of the first fault, never with a secret's value."""
-    try:
-        return model.model_validate(data)
-    except ConfigurationError as error:
-        raise PlanError(f"{place}: {error.message}", error.hint) from error
-    except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(
-            str(part) for part in fault["loc"] if part not in (*STORES, *ALERTS, "function-after")
-        )
-        message = fault["msg"].removeprefix("Value error, ")
-        raise PlanError(f"{place}{'.' if where else ''}{where}: {_lower_first(message)}") from None
+def _refuse_name(name: str, place: str) -> None:
+    if not re.fullmatch(naming.PLAN_NAME_PATTERN, name):
+        likely = re.sub("[^a-z0-9]+", "-", name.lower()).strip("-") or "shop"
+        raise PlanError(f"{place}: not a plan's name", f"use a-z, 0-9 and dashes, such as {likely[:63]}")
 
 
-def _plan_data(name: str, raw: Any, place: str, base: Path) -> dict[str, Any]:
-    data = dict(_table(raw, place))
-    _refuse_unknown(data, set(BackupPlan.model_fields) - _BLOCK_FIELDS - {"name"} | {"keyring"}, place)
-    for required in ("database", "recipients", "stores"):
-        if required not in data:
-            raise PlanError(f"{place} has no {required}", f"README shows a plan with its {required}")
-    data["name"] = name
-    data["database"] = dict(_checked(data["database"], PostgresDatabase, f"{place}.database"))
-    data["recipients"] = {
-        "public_keys": [_recipient(key, base) for key in _list(data["recipients"], f"{place}.recipients")],
-        "keyring": _absolute(data.pop("keyring", ""), base),
+def _plan_data(name: str, raw: Mapping[str, Any], place: str, base: Path) -> dict[str, Any]:
+    refuse_unknown(raw, words_of(BackupPlan) - {"name"} | {"keyring"}, place)
+    for required, example in EXAMPLES.items():
+        if required not in raw:
+            raise PlanError(f"{place}.{required} is missing", f"write it as {example}")
+    data = dict(raw)
+    keyring = _absolute(data.pop("keyring", ""), base)
+    database = table(data["database"], f"{place}.database", DATABASE)
+    retention = table(data.get("retention", {}), f"{place}.retention", RETENTION)
+    if "time_zone" in retention:
+        raise PlanError(f"{place}.retention: unknown key time_zone", "time_zone belongs to the plan itself")
+    recipients = listed(data["recipients"], f"{place}.recipients", RECIPIENTS)
+    return data | {
+        "name": name,
+        "database": _model(PostgresDatabase, database, f"{place}.database", base),
+        "recipients": _recipients(recipients, keyring, f"{place}.recipients", base),
+        "stores": _models(STORES, data["stores"], f"{place}.stores", base),
+        "alerts": _models(ALERTS, data.get("alerts", []), f"{place}.alerts", base),
+        "retention": _model(RetentionPolicy, retention, f"{place}.retention", base),
+        "verify": _model(
+            VerifySettings,
+            table(data.get("verify", {}), f"{place}.verify", "[plans.NAME.verify]"),
+            f"{place}.verify",
+            base,
+        ),
+        "spool_directory": _absolute(data.get("spool_directory", ""), base),
     }
-    data["stores"] = [
-        _rooted(_of_kind(store, STORES, f"{place}.stores.{number}"), base)
-        for number, store in enumerate(_list(data["stores"], f"{place}.stores"))
-    ]
-    data["alerts"] = [
-        _of_kind(alert, ALERTS, f"{place}.alerts.{number}")
-        for number, alert in enumerate(_list(data.get("alerts", []), f"{place}.alerts"))
-    ]
-    zone = {"time_zone": data["time_zone"]} if "time_zone" in data else {}
-    data["retention"] = zone | dict(
-        _checked(data.get("retention", {}), RetentionPolicy, f"{place}.retention")
-    )
-    data["verify"] = dict(_checked(data.get("verify", {}), VerifySettings, f"{place}.verify"))
-    data["spool_directory"] = _absolute(data.get("spool_directory", ""), base)
-    for secret in [data["database"], *data["stores"], *data["alerts"]]:
-        for field, value in secret.items():
-            if isinstance(value, str) and value.startswith("file:"):
-                secret[field] = _absolute_reference(value, base)
-    return data
+
+
+def _recipients(keys: list[Any], keyring: Any, place: str, base: Path) -> GpgRecipients:
+    data = {"public_keys": [_recipient(key, base) for key in keys], "keyring": keyring}
+    return validated(GpgRecipients, data, place)
 
 
 def _recipient(key: Any, base: Path) -> Any:
     """Make a key file's path absolute; leave armoured text, fingerprints and e-mails alone."""
-    path = base / Path(str(key)).expanduser() if isinstance(key, str) and "\n" not in key else None
-    return (
-        str(path)
-        if path is not None and (path.exists() or "/" in key or key.endswith((".asc", ".gpg")))
-        else key
-    )
+    if not isinstance(key, str) or "\n" in key or not key.strip():
+        return key
+    path = base / Path(key).expanduser()
+    return str(path) if path.exists() or "/" in key or key.endswith((".asc", ".gpg")) else key
 
 
-def _rooted(store: dict[str, Any], base: Path) -> dict[str, Any]:
-    return store | {"path": _absolute(store["path"], base)} if isinstance(store.get("path"), str) else store
+def _models(kinds: Mapping[str, type[BaseModel]], raw: Any, place: str, base: Path) -> list[BaseModel]:
+    """Return the stores or alerts of a list, each of its own kind."""
+    word = place.rpartition(".")[2]
+    models = []
+    for number, each in enumerate(listed(raw, place, f"[[plans.NAME.{word}]]"), start=1):
+        data = table(each, f"{place}.#{number}", f"[[plans.NAME.{word}]]")
+        own_place = f"{place}.{data.get('name') or f'#{number}'}"
+        models.append(_model(_kind_of(data, kinds, own_place), data, own_place, base))
+    return models
+
+
+def _kind_of(data: Mapping[str, Any], kinds: Mapping[str, type[BaseModel]], place: str) -> type[BaseModel]:
+    if "kind" not in data:
+        raise PlanError(f"{place}.kind is missing", f"it may be: {', '.join(kinds)}")
+    kind = data["kind"]
+    if not isinstance(kind, str) or kind not in kinds:
+        raise PlanError(f"{place}.kind: there is no kind {kind!r}", nearest(str(kind), kinds, "it may be"))
+    return kinds[kind]
+
+
+def _model(model: type[BaseModel], raw: Mapping[str, Any], place: str, base: Path) -> BaseModel:
+    """Return a model of a table's words, its paths and references made absolute."""
+    refuse_unknown(raw, words_of(model), place)
+    data = _with_absolute_references(raw, base)
+    if "path" in data:
+        data["path"] = _absolute(data["path"], base)
+    return validated(model, data, place)
 
 
 def _absolute(value: Any, base: Path) -> Any:
     return str(base / Path(value).expanduser()) if isinstance(value, str) and value else value
 
 
-def _absolute_reference(value: str, base: Path) -> str:
-    return f"file:{base / Path(value.removeprefix('file:')).expanduser()}"
-
-
-def _of_kind(raw: Any, kinds: Mapping[str, type[BaseModel]], place: str) -> dict[str, Any]:
-    data = dict(_table(raw, place))
-    if "kind" not in data:
-        raise PlanError(f"{place} has no kind", f"it may be: {', '.join(kinds)}")
-    kind = str(data["kind"])
-    if kind not in kinds:
-        raise PlanError(f"{place}.kind: there is no kind {kind!r}", _nearest(kind, kinds, "it may be"))
-    _check_words(data, kinds[kind], place)
-    return data
-
-
-def _checked(raw: Any, model: type[BaseModel], place: str) -> Mapping[str, Any]:
-    table = _table(raw, place)
-    _check_words(table, model, place)
-    return table
-
-
-def _check_words(table: Mapping[str, Any], model: type[BaseModel], place: str) -> None:
-    _refuse_unknown(table, set(model.model_fields) - _BLOCK_FIELDS, place)
-
-
-def _refuse_unknown(table: Mapping[str, Any], known: Iterable[str], place: str) -> None:
-    known = set(known)
-    for word in table:
-        if word not in known:
-            raise PlanError(f"{place}: unknown key {word}", _nearest(word, known, "known are"))
-
-
-def _nearest(word: str, known: Iterable[str], otherwise: str) -> str:
-    known = sorted(known)
-    if close := difflib.get_close_matches(word, known, 1, 0.5):
-        return f"did you mean {close[0]}?"
-    return f"{otherwise}: {', '.join(known)}" if known else otherwise
-
-
-def _table(raw: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(raw, dict):
-        raise PlanError(f"{place} must be a table, it is {raw!r}"[:200])
-    return raw
-
-
-def _list(raw: Any, place: str) -> list[Any]:
-    if not isinstance(raw, list):
-        raise PlanError(f"{place} must be a list in square brackets")
-    return raw
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+def _with_absolute_references(data: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Make the paths of `file:` references absolute, wherever they stand."""
+    return {
+        field: f"file:{_absolute(value.removeprefix('file:'), base)}"
+        if isinstance(value, str) and value.startswith("file:")
+        else value
+        for field, value in data.items()
+    }

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
+import httpx
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
+from pydantic import ValidationError
 
 from blocks.gpg_keys import GpgSecretKey
-from flows import environment, plan_file
+from flows import environment, faults, plan_file, prefect_api
 from flows.core.errors import PlanError
 from flows.plan import BackupPlan
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
+
+ENVIRONMENT = "the environment"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class PlanSource:
     def __str__(self) -> str:
         if self.kind == "file":
             return str(self.path)
-        return "Prefect's blocks" if self.kind == "prefect" else "the environment"
+        return "Prefect's blocks" if self.kind == "prefect" else ENVIRONMENT
 
 
 def plan_source() -> PlanSource:
@@ -51,9 +55,7 @@ def plan_names(source: PlanSource) -> list[str]:
         return plan_file.read(source.path).plan_names
     if source.kind == "environment":
         return ["default"]
-    with get_client(sync_client=True) as client:
-        documents = client.read_block_documents_by_type(BackupPlan._block_type_slug or "")
-    return sorted(document.name for document in documents if document.name)
+    return _block_names(BackupPlan)
 
 
 def load_plan(name: str, source: PlanSource | None = None) -> BackupPlan:
@@ -66,8 +68,10 @@ def load_plan(name: str, source: PlanSource | None = None) -> BackupPlan:
     if source.kind == "file":
         return plan_file.read(source.path).plan(name)
     if source.kind == "environment":
-        return plan_file.validated(BackupPlan, environment.default_plan(name), "the environment")
-    return _load_block(BackupPlan, name, "pgsalvo apply plans.toml saves plans to Prefect")
+        return faults.validated(
+            BackupPlan, environment.default_plan(name), ENVIRONMENT, environment.VARIABLES
+        )
+    return _load_plan_block(name)
 
 
 def load_secret_key(name: str, source: PlanSource | None = None) -> GpgSecretKey:
@@ -78,15 +82,40 @@ def load_secret_key(name: str, source: PlanSource | None = None) -> GpgSecretKey
     if source.kind == "file":
         return plan_file.read(source.path).secret_key(name)
     if source.kind == "environment":
-        return plan_file.validated(GpgSecretKey, environment.default_secret_key(), "the environment")
+        data = environment.default_secret_key()
+        return faults.validated(GpgSecretKey, data, ENVIRONMENT, environment.VARIABLES)
     return _load_block(GpgSecretKey, name, "save a GpgSecretKey block of that name in Prefect")
 
 
+def _load_plan_block(name: str) -> BackupPlan:
+    plan = _load_block(BackupPlan, name, "pgsalvo apply plans.toml saves plans to Prefect")
+    if plan.name != name:
+        raise PlanError(
+            f"Prefect's Backup Plan {name} says that its name is {plan.name}, whose folder it would share",
+            f"set the block's field name to {name}",
+        )
+    return plan
+
+
 def _load_block(kind: type[AnyBlock], name: str, hint: str) -> AnyBlock:
+    what = f"Prefect's {kind._block_type_name} {name}"
     try:
         return kind.load(name)  # type: ignore[return-value]
+    except httpx.HTTPError as error:
+        raise PlanError(*prefect_api.explained(error)) from error
+    except RuntimeError as error:
+        if isinstance(error.__cause__, ValidationError):
+            raise faults.plan_error(error.__cause__, kind, what) from None
+        raise
     except ValueError as error:
-        raise PlanError(f"Prefect has no {kind._block_type_name} called {name}", hint) from error
+        known = faults.nearest(name, _block_names(kind), f"{hint}; there are")
+        raise PlanError(f"Prefect has no {kind._block_type_name} called {name}", known or hint) from error
+
+
+def _block_names(kind: type[Block]) -> list[str]:
+    with get_client(sync_client=True) as client:
+        documents = client.read_block_documents_by_type(kind.get_block_type_slug())
+    return sorted(document.name for document in documents if document.name)
 
 
 def _api_configured() -> bool:

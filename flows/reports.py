@@ -5,7 +5,7 @@ work: if Prefect's API is gone, a warning says so and the backup counts all the 
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.errors import StoreError
 from blocks.stores import Store
-from flows.beside import beside
+from flows.beside import beside, logger
 from flows.catalogue import Backup, Copy, committed_backups, read_store
 from flows.core.manifest import Manifest
 from flows.core.retention import retained
@@ -152,8 +152,14 @@ def publish_catalogue(plan: BackupPlan) -> None:
     beside("the catalogue", publish)
 
 
-def read_all(plan: BackupPlan) -> list[Backup]:
-    """Return the committed backups on every destination that answers, newest first."""
+def read_all(
+    plan: BackupPlan, on_failure: Callable[[Store, StoreError], None] = lambda *_: None
+) -> list[Backup]:
+    """Return the committed backups on every destination that answers, newest first.
+
+    Args:
+        on_failure: Told of each destination that does not; if none does, the first one's error is raised.
+    """
     copies: list[Copy] = []
     failures: list[StoreError] = []
     for store in plan.stores:
@@ -161,9 +167,17 @@ def read_all(plan: BackupPlan) -> list[Backup]:
             copies += read_store(store, plan.name)
         except StoreError as error:
             failures.append(error)
+            on_failure(store, error)
     if len(failures) == len(plan.stores):
         raise failures[0]
     return committed_backups(copies)
+
+
+def read_destination(plan: BackupPlan, destination: str) -> list[Backup]:
+    """Return the backups on one destination, or if none is named on every one that answers."""
+    if destination:
+        return committed_backups(read_store(plan.store(destination), plan.name))
+    return read_all(plan, lambda _, error: logger.warning("going on without it: %s", error.message))
 
 
 def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str, object]]:
@@ -212,7 +226,7 @@ def _rows(comparison: "Comparison") -> list[str]:
 
 
 def _count(value: object) -> str:
-    return "–" if value is None or value != value or str(value) == "<NA>" else f"{int(str(value)):,}"
+    return "–" if str(value) == "<NA>" else f"{int(str(value)):,}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

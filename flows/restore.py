@@ -1,29 +1,27 @@
 """The story of a restore into a person's own database: in a bad night, or onto a new server."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import SecretStr
 
-from blocks import archive_restore, inventory, pgtools
+from blocks import archive_restore, gpg, inventory, pgtools
 from blocks.archive_restore import RestoreOutcome
-from blocks.database_settings import apply_settings
-from blocks.errors import ConfigurationError
+from blocks.database_settings import apply_privileges, apply_settings
+from blocks.errors import ConfigurationError, EncryptionError
 from blocks.gpg_program import UnlockedKey
 from blocks.pgcommands import Connection
 from blocks.pgtools import ClientPrograms, parse_version
 from blocks.postgres import PostgresDatabase, pin
 from blocks.references import is_reference
-from blocks.spool import SpoolDirectory, sweep
+from blocks.spool import Chain, SpoolDirectory, SpoolFile, sweep
 from flows import hooks, reports
-from flows.catalogue import Copy, committed_backups, find, read_store
+from flows.beside import logger
+from flows.catalogue import Copy, find
 from flows.core.comparison import Comparison, compare
 from flows.core.errors import BackupError, VerificationFailed
-from flows.core.naming import GLOBALS_ARCHIVE
 from flows.core.verification import Verdict
 from flows.gathering import settings_of
 from flows.plan import BackupPlan
@@ -32,7 +30,7 @@ from flows.restoring import Fetched, fetched, restored
 from flows.scrubbing import scrubbed
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
-from flows.tasks.options import threads
+from flows.tasks.options import performed, threads
 
 
 @flow(
@@ -63,7 +61,7 @@ def restore(
         SpoolDirectory(loaded.spool_root, f"restore-{copy.backup_id}") as spool,
     ):
         _refuse_occupied(target)
-        comparison = _restored(loaded, fetched(copy, key, spool), key, spool, target, with_globals)
+        comparison = _restored(loaded, fetched(copy, key, spool), key, target, with_globals)
     reports.publish_restore(loaded, copy, comparison)
     if comparison.verdict is not Verdict.VERIFIED:
         raise VerificationFailed(
@@ -86,10 +84,7 @@ def target_database(into: str) -> PostgresDatabase:
 
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
-    stores = [plan.store(destination)] if destination else plan.stores
-    backup = find(
-        committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted
-    )
+    backup = find(reports.read_destination(plan, destination), wanted)
     whole = [copy for copy in backup.copies if not copy.problem]
     if not whole:
         raise BackupError(
@@ -113,7 +108,6 @@ def _restored(
     plan: BackupPlan,
     backup: Fetched,
     key: UnlockedKey,
-    spool: SpoolDirectory,
     target: PostgresDatabase,
     with_globals: bool,
 ) -> Comparison:
@@ -124,32 +118,41 @@ def _restored(
         connection = reached.with_environment(client.environment)
         if with_globals:
             _run_globals(backup, key, client, connection)
-        outcome = restored(backup, key, Target(client, connection, connection, trusted=True), spool)
+        outcome = restored(backup, key, Target(client, connection, connection, trusted=True))
     if outcome.count:
         raise VerificationFailed(
             f"pg_restore reported {outcome.count} errors; the target is not whole",
-            f"they stand in {_written_errors(plan, backup, outcome)}; drop the target, mend them and"
-            " restore again (missing roles: --globals creates them)",
+            f"{_kept_errors(plan, backup, outcome)}; drop the target, mend them and restore again"
+            " (missing roles: --globals creates them)",
         )
     with target.connect() as session:
         apply_settings(session, [(s.role, s.name, s.value) for s in backup.facts.settings])
-        state = inbound.look(session)
+        apply_privileges(session, backup.facts.properties.access_privileges)
+        state = performed(inbound.look, session)
         settings = settings_of(session)
     return compare(backup.facts, replace(state, settings=settings))
 
 
 def _run_globals(backup: Fetched, key: UnlockedKey, client: ClientPrograms, connection: Connection) -> None:
-    script = inbound.plain_chunks(backup.paths[GLOBALS_ARCHIVE], key)
+    script = inbound.plain_chunks(backup.path("globals"), key)
     outcome = archive_restore.run_script(client.psql, connection, script)
     if outcome.count:
-        get_run_logger().warning(
+        logger.warning(
             "globals.sql: %d statements failed; roles that exist already are harmless", outcome.count
         )
 
 
-def _written_errors(plan: BackupPlan, backup: Fetched, outcome: RestoreOutcome) -> Path:
-    """Write pg_restore's words to a 0600 file: they may hold rows' values, so no log and no UI shows them."""
-    path = plan.spool_root / f"restore-errors-{backup.manifest.backup_id}.txt"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write("\n".join(outcome.errors) + "\n")
-    return path
+def _kept_errors(plan: BackupPlan, backup: Fetched, outcome: RestoreOutcome) -> str:
+    """Keep pg_restore's words encrypted to the plan's recipients, for they may hold rows' values.
+
+    Returns:
+        How to read them.
+    """
+    path = plan.spool_root / f"restore-errors-{backup.manifest.backup_id}.txt.gpg"
+    path.unlink(missing_ok=True)
+    try:
+        with plan.recipients.prepare() as recipients:
+            gpg.encrypt(iter(["\n".join(outcome.errors).encode()]), recipients, SpoolFile(path), Chain())
+    except EncryptionError as error:
+        return f"they could not be kept: {error.message}"
+    return f"gpg --decrypt {path} shows them"

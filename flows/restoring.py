@@ -1,22 +1,19 @@
 """The steps of a restore in their order, the same for the scratch server and for a person's own target."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect.futures import wait
-
-from blocks.archive_restore import RestoreOutcome
+from blocks.archive_restore import RestoreOutcome, archive_head
 from blocks.gpg_program import UnlockedKey
 from blocks.spool import SpoolDirectory
 from flows.catalogue import Copy
 from flows.core.errors import BackupError
 from flows.core.facts import Facts
-from flows.core.manifest import Manifest
-from flows.core.naming import FACTS_ARCHIVE, MAIN_ARCHIVE
+from flows.core.manifest import ArchiveKind, Manifest
 from flows.progress import Progress, shown
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
+from flows.tasks.options import performed
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,10 @@ class Fetched:
     manifest: Manifest
     paths: dict[str, Path]
     facts: Facts
+
+    def path(self, kind: ArchiveKind) -> Path:
+        """Return the only archive of a kind."""
+        return self.paths[self.manifest.archive(kind).name]
 
 
 def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
@@ -38,28 +39,20 @@ def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
     if manifest is None:
         raise BackupError(f"backup {copy.backup_id} on {copy.store.name} cannot be trusted: {copy.problem}")
     with shown(Progress("fetch", manifest.size_bytes)) as progress:
-        futures = {
-            archive.name: inbound.fetch.submit(copy, manifest, archive, spool, progress)
+        paths = {
+            archive.name: performed(inbound.fetch, copy, manifest, archive, spool, progress)
             for archive in manifest.archives
         }
-        wait(list(futures.values()))
-        paths = {name: future.result() for name, future in futures.items()}
-    return Fetched(manifest, paths, inbound.open_facts(paths[FACTS_ARCHIVE], key, manifest))
+    facts = performed(inbound.open_facts, paths[manifest.archive("facts").name], key, manifest)
+    return Fetched(manifest, paths, facts)
 
 
-def restored(
-    backup: Fetched,
-    key: UnlockedKey,
-    target: Target,
-    spool: SpoolDirectory,
-    after_definitions: Callable[[], None] = lambda: None,
-) -> RestoreOutcome:
+def restored(backup: Fetched, key: UnlockedKey, target: Target) -> RestoreOutcome:
     """Restore definitions, then rows, then the rest; go on after errors, which the outcome counts."""
-    main = backup.paths[MAIN_ARCHIVE]
-    head, outcome = inbound.restore_definitions(main, key, target, spool.path / "head.dump")
-    after_definitions()
-    with shown(Progress("restore", main.stat().st_size)) as progress:
-        outcome.add(inbound.restore_rows(main, key, target, progress))
-    outcome.add(inbound.restore_rest(head, target))
-    head.path.unlink()
+    main = backup.path("main")
+    with archive_head() as head:
+        outcome = performed(inbound.restore_definitions, main, key, target, head)
+        with shown(Progress("restore", main.stat().st_size)) as progress:
+            outcome.add(performed(inbound.restore_rows, main, key, target, progress))
+        outcome.add(performed(inbound.restore_rest, head, target))
     return outcome

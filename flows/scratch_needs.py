@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import psycopg
-from psycopg import sql
-
 from blocks.errors import ScratchLacks
 from blocks.scratch import ScratchServer
 from blocks.spool import free_bytes
@@ -14,6 +11,21 @@ from flows.core.manifest import Manifest
 
 SCRATCH_DATABASE = "restored"
 RESTORED_SHARE = 2.0  # of the dump's size before compression
+
+_SCHEMAS_TO_OPEN = r"""
+    SELECT format('GRANT USAGE, CREATE ON SCHEMA %%I TO %%I', nspname, %s::text)
+    FROM pg_namespace
+    WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+      AND NOT has_schema_privilege(%s, oid, 'CREATE')"""
+# An extension's functions may reach beyond the database, as dblink's do.
+_FUNCTIONS_TO_OPEN = """
+    SELECT format('GRANT EXECUTE ON ROUTINE %%s TO %%I', oid::regprocedure, %s::text)
+    FROM pg_proc f
+    WHERE proacl IS NOT NULL AND pronamespace <> 'pg_catalog'::regnamespace
+      AND pronamespace <> 'information_schema'::regnamespace
+      AND NOT EXISTS (SELECT FROM pg_depend d
+                      WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e')
+      AND NOT has_function_privilege(%s, oid, 'EXECUTE')"""
 
 
 @dataclass(frozen=True)
@@ -75,15 +87,12 @@ def refuse_too_little_disk(manifest: Manifest, directory: Path) -> None:
         )
 
 
-def open_schemas(session: "psycopg.Connection[tuple[object, ...]]", restorer: str) -> None:
-    """Let the restorer create indexes and views in every schema, whoever owns it."""
-    schemas = session.execute(
-        "SELECT nspname FROM pg_catalog.pg_namespace"
-        " WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
-    ).fetchall()
-    for (schema,) in schemas:
-        session.execute(
-            sql.SQL("GRANT USAGE, CREATE ON SCHEMA {} TO {}").format(
-                sql.Identifier(str(schema)), sql.Identifier(restorer)
-            )
-        )
+def open_up(scratch: ScratchServer, prepared: PreparedScratch) -> None:
+    """Let every stand-in use what has been restored so far, whoever's it is.
+
+    On the source superusers and memberships may see to that; here it is a matter of the scratch server only.
+    """
+    with scratch.connect(prepared.dbname) as session:
+        for query in (_SCHEMAS_TO_OPEN, _FUNCTIONS_TO_OPEN):
+            for (statement,) in session.execute(query, [scratch.insiders, scratch.insiders]).fetchall():
+                session.execute(statement)

@@ -10,7 +10,9 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from blocks.errors import StoreError
 from blocks.references import redact
+from blocks.stores import Store
 from flows import progress
 from flows.core.verification import Verdict
 from flows.doctor import Check
@@ -21,6 +23,7 @@ err = Console(stderr=True, soft_wrap=True, highlight=False)
 SIGNS = {"ok": "[green]✓[/]", "warning": "[yellow]![/]", "error": "[red]✗[/]"}
 VERDICTS = {Verdict.VERIFIED: "green", Verdict.FAILED: "red", Verdict.UNVERIFIABLE: "yellow", None: "dim"}
 TICK_SECONDS = 0.2
+WORKERS = ("EventsWorker", "APILogWorker")  # Prefect's, which tell at the end that they are not done yet
 
 
 class _Quiet(logging.Filter):
@@ -29,7 +32,7 @@ class _Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("prefect.pgsalvo"):
             return record.levelno >= logging.WARNING
-        return record.levelno == logging.WARNING and not record.exc_info
+        return record.levelno == logging.WARNING and not record.exc_info and record.name not in WORKERS
 
 
 def quiet_prefect() -> None:
@@ -50,9 +53,14 @@ def show_progress() -> None:
 
 def say_error(message: str, hint: str = "") -> None:
     """Print an error in one line, and what to do about it in another."""
-    err.print(f"[red]error:[/] {escape(redact(message))}")
+    err.print(f"[red]error:[/] {escape(redact(' '.join(message.split())))}")
     if hint:
         err.print(f"[yellow]HINT:[/] {escape(redact(hint))}")
+
+
+def warn_of_store(store: Store, error: StoreError) -> None:
+    """Tell that what follows lacks a destination's backups."""
+    err.print(f"[yellow]warning:[/] the store {escape(store.name)} is left out: {escape(error.message)}")
 
 
 def check_line(check: Check) -> str:
@@ -68,7 +76,7 @@ def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]
     """Return the catalogue as a person reads it, newest first."""
     table = Table(title=f"Backups of {plan}", title_justify="left")
     for column in ("backup", "size", "verdict", "on", "kept because", "label"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "backup")
     for row in rows:
         verdict = row["verdict"]
         problems = [f"[red]{escape(problem)}[/]" for problem in row["problems"]]
@@ -111,7 +119,7 @@ def prune_table(pruned: list[Any], dry_run: bool) -> Table:
     """Return what was deleted and kept on each destination, with the reasons."""
     table = Table(title="Would prune" if dry_run else "Pruned", title_justify="left")
     for column in ("on", "backup", "what", "why"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "backup")
     for destination in pruned:
         for identifier, reasons in destination.kept.items():
             table.add_row(destination.destination, identifier, "[green]kept[/]", escape("; ".join(reasons)))

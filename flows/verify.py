@@ -3,6 +3,7 @@
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -27,7 +28,7 @@ from blocks.scratch import ScratchServer
 from blocks.scratch_directory import scratch_root
 from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
-from flows.catalogue import Copy, committed_backups, find, read_store
+from flows.catalogue import Copy, find
 from flows.core.comparison import Comparison, compare
 from flows.core.errors import BackupError, PlanError, Unverifiable, VerificationFailed
 from flows.core.facts import Facts
@@ -37,7 +38,7 @@ from flows.plan_source import load_plan, load_secret_key
 from flows.proof import Proof
 from flows.recording import record
 from flows.restoring import Fetched, fetched, restored
-from flows.scratch_needs import PreparedScratch, open_schemas, prepare_scratch, refuse_too_little_disk
+from flows.scratch_needs import open_up, prepare_scratch, refuse_too_little_disk
 from flows.scrubbing import scrubbed
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
@@ -45,7 +46,7 @@ from flows.tasks.options import threads
 
 # What proves a backup broken, as against what only prevents a look at it.
 BROKEN = (BackupError, DecryptionFailed, StreamDamaged, ObjectMissing)
-PREVENTED = (ScratchError, KeyUnusable, ProgramError, PlanError, SpoolFull)
+PREVENTED = (ScratchError, KeyUnusable, ProgramError, PlanError, SpoolFull, Unverifiable)
 
 
 DISK_FULL = "No space left on device"
@@ -84,10 +85,7 @@ def verify(plan: str, backup: str = "latest", destination: str = "") -> State[No
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     """Return the copy to verify; without a wish, a destination's whose copy is not verified yet."""
-    stores = [plan.store(destination)] if destination else plan.stores
-    backup = find(
-        committed_backups(copy for store in stores for copy in read_store(store, plan.name)), wanted
-    )
+    backup = find(reports.read_destination(plan, destination), wanted)
     unverified = [copy for copy in backup.copies if copy.verdict is not Verdict.VERIFIED]
     return (unverified or backup.copies)[0]
 
@@ -104,7 +102,7 @@ def _proof(plan: BackupPlan, copy: Copy) -> Proof:
 
 def _restored_and_compared(plan: BackupPlan, copy: Copy) -> Proof:
     if copy.problem:
-        raise BackupError(copy.problem)
+        raise (Unverifiable if copy.unknown else BackupError)(copy.problem, copy.remedy)
     sweep(plan.spool_root)
     with (
         load_secret_key(plan.verify.secret_key).unlock() as key,
@@ -115,6 +113,7 @@ def _restored_and_compared(plan: BackupPlan, copy: Copy) -> Proof:
 
 def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof:
     facts = backup.facts
+    inbound.open_globals(backup.path("globals"), key)
     server = pgtools.find_server(facts.server_major)
     client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
     refuse_too_little_disk(backup.manifest, scratch_root(spool.path.parent))
@@ -125,18 +124,14 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
             owner=Connection(scratch.conninfo(prepared.dbname, scratch.superuser), client.environment),
             plain=Connection(scratch.conninfo(prepared.dbname, prepared.restorer), client.environment),
             trusted=False,
+            open_up=partial(open_up, scratch, prepared),
         )
-        outcome = restored(backup, key, target, spool, lambda: _open_schemas(scratch, prepared))
+        outcome = restored(backup, key, target)
         if any(DISK_FULL in line for line in outcome.errors):
             raise ScratchLacks("the scratch server's disk became full", "free some space for it")
         with scratch.connect(prepared.dbname) as session:
             comparison = compare(facts, inbound.look(session))
     return _judged(facts, comparison, outcome, prepared.notes)
-
-
-def _open_schemas(scratch: ScratchServer, prepared: PreparedScratch) -> None:
-    with scratch.connect(prepared.dbname) as session:
-        open_schemas(session, prepared.restorer)
 
 
 def _judged(facts: Facts, comparison: Comparison, outcome: RestoreOutcome, notes: list[str]) -> Proof:

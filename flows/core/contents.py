@@ -1,16 +1,46 @@
 """What must be restored with a superuser's power, and what must never have it.
 
-A dump is code: a table owner's functions run while constraints, indexes and views are built. So the
-scratch server restores rows and post-data as a plain role, and only entries whose creation runs nobody's
-code, yet asks for a superuser, come last as one.
+A dump is code: its owners' functions run while rows are checked and constraints, indexes and views are
+built, and already while a table is defined, since PostgreSQL works out what an expression's constants come
+to. So the scratch server restores as a plain role, and only those kinds of entries as a superuser whose
+creation runs nobody's code: definitions that ask for it, and at the very end publications and event triggers.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 # An entry reads "ID; CATALOGUE OBJECT KIND SCHEMA NAME OWNER"; the kind is anchored, so that no object's
 # name can pass for one.
 _ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<rest>.*)$")
+
+# Whatever is not named here, unknown kinds too, is for the plain role.
+_DEFINITIONS_AS_SUPERUSER = (
+    "ACCESS METHOD ",
+    "CAST ",
+    "COLLATION ",
+    "CONVERSION ",
+    "DOMAIN ",
+    "EXTENSION ",
+    "FOREIGN DATA WRAPPER ",
+    "FUNCTION ",
+    "OPERATOR ",  # also CLASS and FAMILY
+    "PROCEDURAL LANGUAGE ",
+    "PROCEDURE ",
+    "SCHEMA ",
+    "SERVER ",
+    "SHELL TYPE ",
+    "TEXT SEARCH ",
+    "TRANSFORM ",
+    "TYPE ",
+    "USER MAPPING ",
+)
+# They may need a superuser (a state of type internal, a file as the source); but a domain checks the first
+# state, and a generated column's expression is worked out.
+_AS_SUPERUSER_WITHOUT = {"AGGREGATE ": "INITCOND", "FOREIGN TABLE ": "GENERATED"}
+_LAST_DEFINITIONS = ("ACL ", "COMMENT ", "SECURITY LABEL ")
+
 _SUPERUSER_KINDS = (
     "EVENT TRIGGER - ",
     "PUBLICATION - ",
@@ -21,18 +51,65 @@ _SUPERUSER_COMMENTS = ("COMMENT - EVENT TRIGGER ", "COMMENT - PUBLICATION ")
 _NEVER_KINDS = ("SUBSCRIPTION - ", "SUBSCRIPTION TABLE ", "COMMENT - SUBSCRIPTION ")
 
 
-def split_by_power(entries: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Return (entries for the plain role, entries for the superuser); subscriptions are in neither.
+@dataclass(frozen=True)
+class Run:
+    """Entries that are restored one after the other with the same power."""
+
+    as_superuser: bool
+    entries: tuple[str, ...]
+
+
+def definition_runs(entries: Iterable[str], script_of: Callable[[str], str]) -> list[Run]:
+    """Split pre-data into runs, in an order that its dependencies allow; rights and comments come last.
 
     Args:
-        entries: Lines of pg_restore's `--list`, in its order.
+        entries: Lines of pg_restore's `--list --section=pre-data`, in its order.
+        script_of: Returns the SQL of one entry; asked only where the kind alone does not tell.
+    """
+    runs: list[tuple[bool, list[str]]] = []
+    last: list[str] = []
+    for line in entries:
+        kind = _from_kind(line)
+        if kind.startswith(_LAST_DEFINITIONS):
+            last.append(line)
+            continue
+        as_superuser = _is_defined_as_superuser(kind, partial(script_of, line))
+        if not runs or runs[-1][0] is not as_superuser:
+            runs.append((as_superuser, []))
+        runs[-1][1].append(line)
+    if last:
+        runs.append((True, last))
+    return [Run(as_superuser, tuple(lines)) for as_superuser, lines in runs]
+
+
+def split_by_power(entries: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Split post-data into (for the plain role, for the superuser); subscriptions are in neither.
+
+    Args:
+        entries: Lines of pg_restore's `--list --section=post-data`, in its order.
     """
     plain: list[str] = []
     superuser: list[str] = []
     for line in entries:
-        found = _ENTRY.match(line)
-        rest = found["rest"] if found else ""
+        rest = _from_kind(line)
         if rest.startswith(_NEVER_KINDS):
             continue
         (superuser if rest.startswith(_SUPERUSER_KINDS + _SUPERUSER_COMMENTS) else plain).append(line)
     return plain, superuser
+
+
+def rights_on_large_objects(entries: Iterable[str]) -> list[str]:
+    """Return the rights among the entries of data: who granted them may be another than the owner."""
+    return [line for line in entries if _from_kind(line).startswith("ACL ")]
+
+
+def _is_defined_as_superuser(kind: str, script: Callable[[], str]) -> bool:
+    for beginning, word in _AS_SUPERUSER_WITHOUT.items():
+        if kind.startswith(beginning):
+            return word not in script()
+    return kind.startswith(_DEFINITIONS_AS_SUPERUSER)
+
+
+def _from_kind(line: str) -> str:
+    found = _ENTRY.match(line)
+    return found["rest"] if found else ""

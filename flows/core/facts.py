@@ -101,7 +101,7 @@ def check_identity(facts: Facts, manifest: Manifest) -> None:
         "server version": (manifest.versions.server, facts.server_version),
         "source": (manifest.source, source_of(facts.system_identifier, facts.dbname)),
         "archives": (
-            {item.name: item.sha256 for item in manifest.archives if item.kind in ("main", "data")},
+            {item.name: item.sha256 for item in manifest.archives if item.kind != "facts"},
             facts.archives,
         ),
     }

@@ -1,9 +1,10 @@
 """A backup's steps on its way back: fetch, open, restore into the scratch server or a target, look."""
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from blocks import archive_restore, compression, gpg
@@ -16,7 +17,7 @@ from blocks.spool import SpoolDirectory
 from flows.catalogue import Copy
 from flows.core import facts as core_facts
 from flows.core.comparison import RestoredState
-from flows.core.contents import split_by_power
+from flows.core.contents import definition_runs, rights_on_large_objects, split_by_power
 from flows.core.errors import ChecksumMismatch
 from flows.core.facts import Facts
 from flows.core.manifest import Archive, Manifest
@@ -65,14 +66,22 @@ def open_facts(path: Path, key: UnlockedKey, manifest: Manifest) -> Facts:
     return facts
 
 
+@step(name="open-globals")
+def open_globals(path: Path, key: UnlockedKey) -> None:
+    """Decrypt the script of roles to its end, which proves it whole; it is not run."""
+    for _ in plain_chunks(path, key):
+        continue
+
+
 @dataclass(frozen=True)
 class Target:
     """A database that a dump is restored into, and with whose power each part is.
 
     Args:
         owner: A superuser, or for a person's own target whoever they are.
-        plain: Whoever loads rows and builds post-data; the scratch server's has no power over the host.
+        plain: Whoever does what runs others' code; the scratch server's has no power over the host.
         trusted: Whether `plain` may also do what needs a superuser.
+        open_up: Lets `plain`, and whoever owns things, into all that is there by now.
     """
 
     programs: ClientPrograms
@@ -80,44 +89,57 @@ class Target:
     plain: Connection
     trusted: bool
     jobs: int = 2
+    open_up: Callable[[], None] = lambda: None
 
 
 @step(name="restore-definitions")
-def restore_definitions(
-    path: Path, key: UnlockedKey, target: Target, head_path: Path
-) -> tuple[ArchiveHead, RestoreOutcome]:
-    """Restore pre-data: types, tables, functions; no row is read and nobody's code runs."""
+def restore_definitions(path: Path, key: UnlockedKey, target: Target, head: ArchiveHead) -> RestoreOutcome:
+    """Restore pre-data: types, tables, functions; what runs others' code, without a superuser's power."""
+    pg_restore = target.programs.pg_restore
     with closing(plain_chunks(path, key)) as plain:
-        head = archive_restore.read_head(target.programs.pg_restore, target.owner, plain, head_path)
-    outcome = archive_restore.restore_section(target.programs.pg_restore, target.owner, "pre-data", head)
-    return head, outcome
+        archive_restore.read_head(pg_restore, target.owner, plain, head)
+    if target.trusted:
+        return archive_restore.restore_section(pg_restore, target.owner, "pre-data", head)
+    outcome = RestoreOutcome()
+    entries = archive_restore.entries_of(pg_restore, target.plain, "pre-data", head)
+    for run in definition_runs(entries, partial(archive_restore.script_of, pg_restore, target.plain, head)):
+        if not run.as_superuser:
+            target.open_up()
+        connection = target.owner if run.as_superuser else target.plain
+        outcome.add(
+            archive_restore.restore_entries(pg_restore, connection, head, run.entries, no_tablespaces=True)
+        )
+    target.open_up()
+    return outcome
 
 
 @step(name="restore-rows")
 def restore_rows(path: Path, key: UnlockedKey, target: Target, progress: Progress) -> RestoreOutcome:
     """Stream the rows out of the archive into the database; they touch no disk on the way."""
     plain = plain_chunks(path, key, progress)
-    return archive_restore.restore_rows(target.programs.pg_restore, target.plain, plain)
+    return archive_restore.restore_rows(
+        target.programs.pg_restore, target.plain, plain, no_privileges=not target.trusted
+    )
 
 
 @step(name="restore-rest")
 def restore_rest(head: ArchiveHead, target: Target) -> RestoreOutcome:
     """Build post-data: indexes, constraints, triggers; what needs a superuser comes last."""
     pg_restore = target.programs.pg_restore
-    plain, superuser = split_by_power(head.entries)
+    plain, superuser = split_by_power(archive_restore.entries_of(pg_restore, target.plain, "post-data", head))
     if target.trusted:
-        return archive_restore.restore_section(
-            pg_restore, target.owner, "post-data", head, entries=[*plain, *superuser], jobs=target.jobs
+        entries = [*plain, *superuser]
+        return archive_restore.restore_entries(pg_restore, target.owner, head, entries, jobs=target.jobs)
+    outcome = RestoreOutcome()
+    if rights := rights_on_large_objects(archive_restore.entries_of(pg_restore, target.plain, "data", head)):
+        outcome.add(archive_restore.restore_entries(pg_restore, target.owner, head, rights))
+    outcome.add(
+        archive_restore.restore_entries(
+            pg_restore, target.plain, head, plain, jobs=target.jobs, no_tablespaces=True
         )
-    outcome = archive_restore.restore_section(
-        pg_restore, target.plain, "post-data", head, entries=plain, jobs=target.jobs
     )
     if superuser:
-        outcome.add(
-            archive_restore.restore_section(
-                pg_restore, target.owner, "post-data", head, entries=superuser, no_owner=True
-            )
-        )
+        outcome.add(archive_restore.restore_entries(pg_restore, target.owner, head, superuser, no_owner=True))
     return outcome
 
 

@@ -6,10 +6,12 @@ from typing import Any, ParamSpec, TypeVar, cast
 import prefect.runtime
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from blocks.errors import WorldError
+from flows.scrubbing import scrubbed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,12 +27,13 @@ def threads(at_once: int) -> TaskRunner[PrefectFuture[Any]]:
 
 def step(*, name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Declare a task with side effects: never cached, never tried again by itself."""
-    return task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+    declared = task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+    return lambda function: declared(scrubbed(function))
 
 
 def transfer(*, name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Declare a task that talks to a store: tried again after a passing trouble."""
-    return task(
+    declared = task(
         name=name,
         task_run_name=run_name,
         cache_policy=NO_CACHE,
@@ -39,6 +42,12 @@ def transfer(*, name: str, run_name: str | None = None) -> Callable[[Callable[P,
         retry_delay_seconds=TRANSFER_DELAYS_SECONDS,
         retry_condition_fn=is_transient,
     )
+    return lambda function: declared(scrubbed(function))
+
+
+def performed(step: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Perform a step as a task of the running flow, or outside of a run by itself, without Prefect's API."""
+    return step(*args, **kwargs) if FlowRunContext.get() else step.fn(*args, **kwargs)
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

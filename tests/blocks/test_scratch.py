@@ -220,12 +220,12 @@ ODD_NAMES = [
 ]
 
 
-def test_stand_ins_bear_odd_names_and_can_do_nothing(scratch: ScratchServer) -> None:
+def test_stand_ins_bear_odd_names_and_have_no_power_but_over_rows(scratch: ScratchServer) -> None:
     scratch.create_stand_in_roles([*ODD_NAMES, "pg_monitor", "pg_of_another_major"])
     scratch.create_stand_in_roles(ODD_NAMES)
     with connect(scratch) as connection:
         rows = connection.execute(
-            "SELECT rolname, rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls"
+            "SELECT rolname, rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication"
             " FROM pg_roles WHERE rolname = ANY(%s)",
             [[*ODD_NAMES, "pg_of_another_major"]],
         ).fetchall()

@@ -35,7 +35,11 @@ FACTS = Facts(
     settings=(DatabaseSetting(role=None, name="search_path", value=ODD_NAME),),
     extensions=(Extension(name="pg_trgm", version="1.6"),),
     roles=(ODD_NAME,),
-    archives={"main-1-of-2.dump.zst.gpg": "a" * 64, "data-2-of-2.dump.zst.gpg": "b" * 64},
+    archives={
+        "main-1-of-2.dump.zst.gpg": "a" * 64,
+        "data-2-of-2.dump.zst.gpg": "b" * 64,
+        "globals.sql.zst.gpg": "c" * 64,
+    },
 )
 
 
@@ -113,6 +117,7 @@ def test_facts_of_the_same_backup_are_accepted() -> None:
         ({"dbname": "Shop"}, "source"),
         ({"archives": {}}, "archives"),
         ({"archives": FACTS.archives | {"data-2-of-2.dump.zst.gpg": "a" * 64}}, "archives"),
+        ({"archives": FACTS.archives | {"globals.sql.zst.gpg": "a" * 64}}, "archives"),
         ({"plan": "other", "dbname": "other"}, "plan, source"),
     ],
 )

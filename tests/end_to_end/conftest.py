@@ -1,14 +1,18 @@
 """One Prefect server for the whole session, and a plan of its own for each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import WHEELS, PostgresServer
+from tests.servers.s3 import S3Server, start_s3
 
+BUCKET = "backups"
 SHOP = """
     CREATE TYPE status AS ENUM ('new', 'paid');
     CREATE TABLE customers (id serial PRIMARY KEY, name text NOT NULL, status status DEFAULT 'new');
@@ -19,10 +23,16 @@ SHOP = """
     CREATE MATERIALIZED VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
 """
 
+Planned = Callable[..., PlanOnDisk]
+
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=90):
+    # telemetry, which cannot be sent here, would write to its database at the worst of times
+    with (
+        temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
+        prefect_test_harness(server_startup_timeout=90),
+    ):
         yield
 
 
@@ -35,13 +45,31 @@ def shop(postgres15: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def plan(
+def planned(
     prefect: None,  # noqa: ARG001 - its API must be there
-    shop: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> PlanOnDisk:
-    """A plan for the shop, with a local store; the flows of this process read it."""
-    plan = PlanOnDisk.for_database(tmp_path, shop)
-    monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
-    return plan
+) -> Planned:
+    """Write a plan for the database of a conninfo; the flows of this process read it."""
+
+    def write(conninfo: str, **settings: Any) -> PlanOnDisk:
+        plan = PlanOnDisk.for_database(tmp_path, conninfo, **settings)
+        monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
+        return plan
+
+    monkeypatch.setenv("PGSALVO_TOOLS_DIRECTORY", str(WHEELS))
+    return write
+
+
+@pytest.fixture
+def plan(planned: Planned, shop: str) -> PlanOnDisk:
+    """A plan for the shop, with a local store."""
+    return planned(shop)
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 server with an empty bucket, `backups`."""
+    server = start_s3(BUCKET)
+    yield server
+    server.stop()

@@ -10,11 +10,20 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
+from blocks import compression, gpg
+from blocks.gpg_keys import GpgSecretKey
 from blocks.stores import LocalStore
+from flows import plan_file
 from flows.catalogue import Backup, committed_backups, read_store
+from flows.core import naming
+from flows.core.facts import Facts
+from flows.core.facts import decode as decode_facts
 from flows.core.manifest import Manifest
 from flows.core.naming import BackupId
+from flows.plan import BackupPlan
+from flows.reports import read_all
 from tests.servers import keys
+from tests.servers.s3 import S3Server
 
 NAME = "shop"
 PLANS_VARIABLE = "PGSALVO_PLANS"
@@ -103,19 +112,58 @@ class PlanOnDisk:
         """Return what the local store's catalogue holds, newest first."""
         return committed_backups(read_store(self.store, self.name))
 
+    def backups_everywhere(self) -> list[Backup]:
+        """Return what all of the plan's stores hold, newest first."""
+        return read_all(self.loaded)
+
+    @property
+    def loaded(self) -> BackupPlan:
+        """The plan as the flows read it."""
+        return plan_file.read(self.file).plan(self.name)
+
+    def s3_store(self, server: S3Server, bucket: str, prefix: str) -> dict[str, Any]:
+        """Return the settings of a store on an S3 server, whose secret lies in a 0600 file."""
+        secret = self.directory / "s3-secret"
+        secret.touch(mode=0o600)
+        secret.write_text(server.secret_access_key)
+        return {
+            "name": "offsite",
+            "kind": "s3",
+            "bucket": bucket,
+            "prefix": prefix,
+            "endpoint_url": server.endpoint_url,
+            "region": server.region,
+            "access_key_id": server.access_key_id,
+            "secret_access_key": f"file:{secret.name}",
+        }
+
     def manifest(self, identifier: BackupId) -> Manifest:
         manifest = next(backup for backup in self.backups() if backup.backup_id == identifier).manifest
         assert manifest is not None
         return manifest
 
+    def facts(self, identifier: BackupId) -> Facts:
+        """Return what the backup on the local store says of the database."""
+        key = naming.object_key(self.name, identifier, naming.FACTS_ARCHIVE)
+        with GpgSecretKey(**self.secret_keys["ops"]).unlock() as unlocked:
+            plain = compression.decompressed(gpg.decrypt(self.store.get(key), unlocked))
+            return decode_facts(b"".join(plain))
+
     def objects(self) -> list[str]:
         """Return every object's key on the local store."""
         return [found.key for found in self.store.list("")]
 
-    def command(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *arguments: str, cwd: Path | None = None, **environment: str
+    ) -> "subprocess.CompletedProcess[str]":
         """Run `pgsalvo` on this plan's file as a process of its own."""
         return subprocess.run(
-            self.argv(*arguments), env=os.environ | environment, capture_output=True, text=True, timeout=120
+            self.argv(*arguments),
+            env=os.environ | environment,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     def argv(self, *arguments: str) -> tuple[str, ...]:

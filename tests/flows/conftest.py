@@ -1,0 +1,17 @@
+"""A plan with a local store, without any server; its backups are made without a database."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
+
+UNREACHABLE = "host=127.0.0.1 port=1 dbname=shop user=ann"
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOnDisk:
+    """A plan whose database does not answer; this process reads it."""
+    plan = PlanOnDisk.for_database(tmp_path, UNREACHABLE)
+    monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
+    return plan
