@@ -574,7 +574,7 @@ def _follow(primary: PostgresServer, standby: PostgresServer) -> PostgresDatabas
 
 
 def _caught_up(primary: PostgresServer, standby: PostgresServer) -> None:
-    ((position,),) = primary.query("SELECT pg_current_wal_lsn()")
+    ((position,),) = primary.query("SELECT pg_current_wal_insert_lsn()")
     wait_until(
         lambda: standby.query(f"SELECT pg_last_wal_replay_lsn() >= '{position}'") == [(True,)], "the standby"
     )

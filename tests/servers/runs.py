@@ -53,7 +53,7 @@ class Run:
                     found.append(process)
         return found
 
-    def ended(self, seconds: float = 20.0) -> int:
+    def ended(self, seconds: float = 60.0) -> int:
         """Wait for the run's end and return its exit status."""
         return self.process.wait(seconds)
 
@@ -76,6 +76,7 @@ def started_backup(ledger: Ledger, log: Path) -> Iterator[Run]:
         yield run
     finally:
         for left in run.programs():
-            left.kill()
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
         process.kill()
         process.wait()
