@@ -17,11 +17,11 @@ from typing import IO
 from blocks import pgcommands
 from blocks.errors import StreamDamaged
 from blocks.pgcommands import Connection, Section
-from blocks.process import Command, Process, program_failed, run_checked, secret_file
+from blocks.process import STDERR_LINES, Command, Process, program_failed, run_checked, secret_file
 
 _COUNTED = re.compile(r"warning: errors ignored on restore: (\d+)")
 _ERROR = re.compile(
-    r"^(?:pg_restore|psql)\S*: (?:\[[^]]*\] )?(?:error|fatal)|(?:^|\s)(?:ERROR|FATAL):", re.IGNORECASE
+    r"^(?:pg_restore|psql)\S*: (?:\[[^]]*\] )?(?:error|fatal)|^(?:ERROR|FATAL):", re.IGNORECASE
 )
 
 
@@ -171,11 +171,15 @@ def _fed(command: Command, chunks: Iterable[bytes]) -> RestoreOutcome:
 
 
 def _outcome(process: Process) -> RestoreOutcome:
-    """Return what the program said; a failure that it did not explain still counts as one error."""
+    """Return what the program said; a failure that it did not explain still counts as one error.
+
+    Its own count stands only for lines that were not kept: with jobs it counts an error twice.
+    """
     status = process.wait()
     lines = process.stderr_lines
     counted = next((int(found[1]) for line in lines if (found := _COUNTED.search(line))), 0)
-    count = max(counted, sum(1 for line in lines if _ERROR.search(line)))
+    told = sum(1 for line in lines if _ERROR.search(line))
+    count = told if told > 0 and len(lines) < STDERR_LINES else max(told, counted)
     if status < 0:
         raise program_failed(process.command.name, status, [])
     if status != 0 and not count:

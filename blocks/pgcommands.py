@@ -32,13 +32,17 @@ class Connection:
 
 @dataclass(frozen=True)
 class DumpSelection:
-    """What a dump leaves out or is limited to; names are exact (schema, name) pairs."""
+    """What a dump leaves out or is limited to; names are exact (schema, name) pairs.
+
+    Args:
+        large_objects: Whether they are dumped, as long as no schema is named.
+    """
 
     include_schemas: tuple[str, ...] = ()
     exclude_schemas: tuple[str, ...] = ()
-    include_tables: tuple[tuple[str, str], ...] = ()
     exclude_tables: tuple[tuple[str, str], ...] = ()
     exclude_table_data: tuple[tuple[str, str], ...] = ()
+    large_objects: bool = True
 
 
 def dump(
@@ -53,7 +57,6 @@ def dump(
     names = (
         *(f"--schema={pattern(name)}" for name in selection.include_schemas),
         *(f"--exclude-schema={pattern(name)}" for name in selection.exclude_schemas),
-        *(f"--table={pattern(*name)}" for name in selection.include_tables),
         *(f"--exclude-table={pattern(*name)}" for name in selection.exclude_tables),
         *(f"--exclude-table-data={pattern(*name)}" for name in selection.exclude_table_data),
     )
@@ -65,6 +68,7 @@ def dump(
         f"--snapshot={snapshot}",
         f"--lock-wait-timeout={int(lock_wait_seconds * 1000)}",
         *(("--strict-names",) if names else ()),
+        *(() if selection.large_objects else ("--no-blobs",)),
         *names,
     )
 

@@ -45,7 +45,7 @@ class Relation:
 class Selection:
     """What a plan includes and leaves out; nothing set means everything.
 
-    Naming a partitioned table means its partitions too.
+    Naming a partitioned table means its partitions too; including a partition, the empty tables above it.
 
     Raises:
         ConfigurationError: A pattern is malformed, or schemas and tables are both included.
@@ -76,8 +76,9 @@ class Selection:
         """
         left_out = _matching_schemas(self.exclude_schemas, schemas)
         included_schemas = _matching_schemas(self.include_schemas, schemas, required=True) - left_out
-        included = _matching(self.include_tables, relations, required=True)
         excluded = _matching(self.exclude_tables, relations)
+        included = _matching(self.include_tables, relations, required=True) - excluded
+        included = _with_ancestors(included, relations)
         dumped = [
             relation
             for relation in relations
@@ -89,17 +90,24 @@ class Selection:
         if (self.include_schemas and not included_schemas) or (self.include_tables and not dumped):
             raise ConfigurationError("whatever the plan includes, it excludes again")
         without_rows = _matching(self.exclude_table_data, relations)
-        # with --table, pg_dump heeds no schema: what is dumped is named whole then
+        kept = _with_owned_sequences(dumped, relations)
+        # With --table, pg_dump would leave out schemas and types, without which no table can be restored:
+        # the other relations are left out instead.
+        unwanted = [
+            relation
+            for relation in relations
+            if relation.oid not in kept and relation.schema not in left_out and not relation.is_identity
+        ]
         names = DumpSelection(
             include_schemas=tuple(sorted(included_schemas)),
-            exclude_schemas=() if included else tuple(sorted(left_out)),
-            include_tables=_names(dumped) if included else (),
-            exclude_tables=()
-            if included
-            else _names(relation for relation in relations if relation.oid in excluded),
+            exclude_schemas=tuple(sorted(left_out)),
+            exclude_tables=_names(
+                unwanted if self.include_tables else (one for one in relations if one.oid in excluded)
+            ),
             exclude_table_data=_names(relation for relation in relations if relation.oid in without_rows),
+            large_objects=not self.include_tables,
         )
-        return Choice(names, _with_owned_sequences(dumped, relations), without_rows)
+        return Choice(names, kept, without_rows)
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,18 @@ def _with_partitions(oids: set[int], relations: Iterable[Relation]) -> frozenset
         if oid not in reached:
             reached.add(oid)
             waiting += children.get(oid, [])
+    return frozenset(reached)
+
+
+def _with_ancestors(oids: Collection[int], relations: Iterable[Relation]) -> frozenset[int]:
+    """Add the partitioned tables above: a partition is restored by attaching it to them."""
+    parents = {relation.oid: relation.parent_oid for relation in relations}
+    reached = set(oids)
+    for oid in oids:
+        parent = parents[oid]
+        while parent is not None:
+            reached.add(parent)
+            parent = parents.get(parent)
     return frozenset(reached)
 
 

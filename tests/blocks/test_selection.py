@@ -72,11 +72,26 @@ def test_pg_dump_is_given_exact_names() -> None:
     )
 
 
-def test_pg_dump_is_given_no_schema_beside_tables_for_it_would_not_heed_it() -> None:
+def test_tables_are_chosen_by_leaving_out_all_others_so_that_their_schemas_and_types_are_dumped() -> None:
     selection = Selection(include_tables=("*.log*", "public.orders"), exclude_schemas=("audit",))
-    assert selection.resolve(SCHEMAS, RELATIONS).names == DumpSelection(
-        include_tables=(("public", "orders"),)
-    )
+    choice = selection.resolve(SCHEMAS, RELATIONS)
+    left_out = {
+        (one.schema, one.name)
+        for one in RELATIONS
+        if one.oid not in choice.dumped and one.schema != "audit" and not one.is_identity
+    }
+    assert (choice.names.exclude_schemas, choice.names.large_objects) == (("audit",), False)
+    assert set(choice.names.exclude_tables) == left_out
+    assert ("public", "orders") not in left_out
+
+
+def test_including_a_partition_includes_the_tables_above_it() -> None:
+    parent = Relation(100, "public", "days", "p")
+    middle = Relation(101, "public", "days_2026", "p", parent_oid=100)
+    leaf = Relation(102, "public", "days_2026_01", "r", parent_oid=101)
+    other = Relation(103, "public", "days_2025", "r", parent_oid=100)
+    selection = Selection(include_tables=("public.days_2026_01",))
+    assert selection.resolve(["public"], [parent, middle, leaf, other]).dumped == {100, 101, 102}
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,11 @@ def encrypted_long_ago(plaintext: bytes, key: SampleKey) -> bytes:
     return _gpg(key.homedir, *recipient, "--encrypt", stdin=plaintext, at=LONG_AGO)
 
 
+def decrypted(message: bytes, key: SampleKey) -> bytes:
+    """Decrypt as a person does; with the passphrase, which does no harm to a key that has none."""
+    return _gpg(key.homedir, "--decrypt", passphrase=PASSPHRASE, stdin=message)
+
+
 def never_encrypted(plaintext: bytes) -> bytes:
     """Return an OpenPGP message that only wraps its content."""
     return _gpg(normal().homedir, "--store", stdin=plaintext)

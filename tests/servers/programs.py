@@ -1,9 +1,25 @@
-"""Directories of PostgreSQL's client programs of which some are stubs, and PATHs that lack some."""
+"""PostgreSQL's client programs: run, or in directories of which some are stubs, and PATHs that lack some."""
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
+from tests.servers.postgres import PostgresServer
+
 CLIENT_PROGRAMS = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
+
+
+def run(
+    server: PostgresServer, program: str, *arguments: str, stdin: bytes = b"", may_fail: bool = False
+) -> bytes:
+    """Run a server's own program and return what it wrote to stdout."""
+    libraries = {"LD_LIBRARY_PATH": str(server.programs.parent / "lib")}
+    done = subprocess.run(
+        (server.programs / program, *arguments), input=stdin, env=os.environ | libraries, capture_output=True
+    )
+    assert may_fail or done.returncode == 0, done.stderr.decode()
+    return done.stdout
 
 
 def stubbed_programs(directory: Path, real: Path, **scripts: str) -> Path:

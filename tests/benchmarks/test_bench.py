@@ -1,0 +1,71 @@
+"""What `make bench` measures with: that costs are counted whole, and that its scripts do what they say."""
+
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import commands, database
+from tests.benchmarks.measure import Cost, cost
+from tests.benchmarks.report import TITLES, Database, Report
+from tests.servers.postgres import PostgresServer
+
+MEGABYTE = 1_000_000
+SIZES = Database(size=2_000 * MEGABYTE, raw_dump=1_400 * MEGABYTE, stored=450 * MEGABYTE)
+RUN = Cost(10.0, 10.0, 12.0, 6.0, 20 * MEGABYTE, 15 * MEGABYTE)
+CHILD = """
+import time
+kept, began = b"x" * 80_000_000, time.process_time()
+while time.process_time() < began + 0.5:
+    continue
+"""
+
+
+def test_a_commands_cost_is_that_of_its_children_too(postgres15: PostgresServer, tmp_path: Path) -> None:
+    parent = f"import subprocess, sys; subprocess.check_call([sys.executable, '-c', {CHILD!r}])"
+    spent = cost((sys.executable, "-c", parent), {}, server_pid=postgres15.process.pid, log=tmp_path / "log")
+    assert 0.5 <= spent.core_seconds < 5
+    assert spent.peak_bytes > 80 * MEGABYTE > spent.first_process_peak_bytes > 5 * MEGABYTE
+    assert spent.seconds >= 0.5
+
+
+def test_a_command_that_fails_is_no_measurement(postgres15: PostgresServer, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="went wrong"):
+        cost(
+            commands.shell("echo went wrong | cat; false | cat; true"),
+            {"PATH": os.environ["PATH"]},
+            server_pid=postgres15.process.pid,
+            log=tmp_path / "log",
+        )
+
+
+def test_the_scripts_store_the_whole_database(postgres15: PostgresServer, tmp_path: Path) -> None:
+    with postgres15.database("bench_target") as target:
+        database.make(postgres15, "bench", megabytes=1)
+        unpack = 'gpg --batch -q --decrypt "$OUT/same.gpg" | zstd -d > "$OUT/raw.dump"'
+        for script in (
+            commands.RAW_DUMP,
+            commands.USUAL_SCRIPT,
+            commands.SAME_STEPS,
+            f"{unpack}\n{commands.RAW_RESTORE}",
+        ):
+            cost(
+                commands.shell(script),
+                commands.variables(postgres15, "bench", tmp_path) | {"TARGET": target},
+                server_pid=postgres15.process.pid,
+                log=tmp_path / "log",
+            )
+        for count in commands.COUNTS.split("; "):
+            assert postgres15.query(count, "bench_target") == postgres15.query(count, "bench") != [(0,)]
+        postgres15.drop_database("bench")
+
+
+def test_the_report_tells_medians_and_what_they_are_a_multiple_of() -> None:
+    costs = {name: [RUN, RUN, replace(RUN, work_seconds=99.0)] for name in TITLES}
+    costs["backup"] = [replace(RUN, seconds=18.0, work_seconds=seconds) for seconds in (15.0, 99.0, 14.0)]
+    report = Report(datetime(2026, 1, 28, tzinfo=UTC), {"cores": "2 cores"}, SIZES, costs, SIZES, costs)
+    (row,) = (line for line in report.markdown().splitlines() if line.startswith("| pgsalvo backup"))
+    assert row.replace(" ", "").startswith("|pgsalvobackup--no-verify|15.0|14.0–99.0|1.50|1.50|3.0|12.0|")

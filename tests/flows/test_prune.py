@@ -1,0 +1,213 @@
+"""Prune on a real store, by its clock: what goes, what stays and why, and what makes it refuse."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import StoreError
+from blocks.stores import LocalStore
+from flows.core import manifest as manifests
+from flows.core import naming
+from flows.core.errors import PruneRefused
+from flows.core.naming import BackupId
+from flows.core.retention import prunable
+from flows.core.verification import Verdict
+from flows.prune import Pruned, prune_plan
+from tests.servers.backups import PLAN, make_older, store_backup
+from tests.servers.plan import PlanOnDisk
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+NOW = (datetime.now(UTC) - DAY).replace(hour=12)  # at noon, so that an hour leads into no other day
+FEW = {"keep_daily": 3, "keep_weekly": 0, "keep_monthly": 0, "min_keep": 1}
+
+
+@pytest.fixture
+def few(plan: PlanOnDisk) -> PlanOnDisk:
+    """The plan keeps three days."""
+    plan.write(retention=FEW)
+    return plan
+
+
+def one_a_day(store: LocalStore, days: int, **given: Verdict) -> list[BackupId]:
+    """Store one backup a day, newest first."""
+    return [store_backup(store, NOW - number * DAY, **given) for number in range(1, days + 1)]  # type: ignore[arg-type]
+
+
+def pruned(plan: PlanOnDisk, *, dry_run: bool = False) -> Pruned:
+    (done,) = prune_plan(plan.loaded, own=None, dry_run=dry_run)
+    return done
+
+
+def left(plan: PlanOnDisk) -> list[BackupId]:
+    """Return the backups of which anything is left, newest first."""
+    return sorted({BackupId(key.split("/")[1]) for key in plan.objects()}, reverse=True)
+
+
+def test_the_newest_backup_of_each_of_the_last_days_is_kept(few: PlanOnDisk) -> None:
+    made = one_a_day(few.store, 6)
+    second_that_day = store_backup(few.store, NOW - 2 * DAY + HOUR)
+    done = pruned(few)
+    assert left(few) == [made[0], second_that_day, made[2]]
+    assert sorted(done.deleted) == sorted([made[1], *made[3:]])
+    assert done.kept[second_that_day] == [f"daily {NOW - 2 * DAY:%Y-%m-%d}"]
+
+
+def test_the_last_verified_backup_outlives_every_newer_one(few: PlanOnDisk) -> None:
+    verified = store_backup(few.store, NOW - 40 * DAY, verdict=Verdict.VERIFIED)
+    store_backup(few.store, NOW - 50 * DAY, verdict=Verdict.VERIFIED)
+    made = one_a_day(few.store, 5)
+    store_backup(few.store, NOW - 20 * DAY, verdict=Verdict.FAILED)
+    done = pruned(few)
+    assert left(few)[:3] == made[:3]
+    assert verified in left(few)
+    assert "newest verified" in done.kept[verified]
+
+
+def test_a_day_keeps_its_newest_verified_backup_beside_its_newest(few: PlanOnDisk) -> None:
+    newest = store_backup(few.store, NOW - DAY)
+    verified = store_backup(few.store, NOW - DAY - HOUR, verdict=Verdict.VERIFIED)
+    store_backup(few.store, NOW - DAY - 2 * HOUR, verdict=Verdict.VERIFIED)
+    pruned(few)
+    assert left(few) == [newest, verified]
+
+
+def test_a_hold_keeps_a_backup_for_as_long_as_it_lies_there(few: PlanOnDisk) -> None:
+    held = store_backup(few.store, NOW - 30 * DAY, holds=("audit-2026",))
+    made = one_a_day(few.store, 3)
+    done = pruned(few)
+    assert done.kept[held] == ["held: audit-2026"]
+    few.store.delete(naming.object_key(PLAN, held, "holds/audit-2026.json"))
+    pruned(few)
+    assert left(few) == made
+
+
+def test_a_hold_that_comes_while_prune_runs_still_counts(
+    few: PlanOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = store_backup(few.store, NOW - 30 * DAY)
+    one_a_day(few.store, 3)
+
+    def decide_and_be_overtaken(*args: object, **kwargs: object) -> object:
+        decision = prunable(*args, **kwargs)  # type: ignore[arg-type]
+        few.store.create(naming.object_key(PLAN, old, "holds/late.json"), b"{}")
+        return decision
+
+    monkeypatch.setattr("flows.prune.prunable", decide_and_be_overtaken)
+    assert pruned(few).kept[old] == ["held meanwhile"]
+    assert old in left(few)
+
+
+@pytest.mark.parametrize(
+    ("age", "stays"),
+    [pytest.param(23 * HOUR, True, id="under a day"), pytest.param(25 * HOUR, False, id="over a day")],
+)
+def test_nothing_that_the_store_dates_under_a_day_is_deleted(
+    few: PlanOnDisk, age: timedelta, stays: bool
+) -> None:
+    """A backup's id may tell any time; the store's clock dates what was written."""
+    one_a_day(few.store, 3)
+    old = store_backup(few.store, NOW - 30 * DAY)
+    make_older(few.store, old, age)
+    done = pruned(few)
+    assert (old in left(few)) is stays
+    assert done.kept.get(old) == (["younger than 24 h on the store"] if stays else None)
+
+
+@pytest.mark.parametrize(
+    ("age", "stays"),
+    [pytest.param(23 * HOUR, True, id="under a day"), pytest.param(25 * HOUR, False, id="over a day")],
+)
+def test_what_a_killed_run_left_is_cleared_after_a_day(few: PlanOnDisk, age: timedelta, stays: bool) -> None:
+    made = one_a_day(few.store, 2)
+    litter = store_backup(few.store, NOW - 2 * DAY - HOUR, committed=False)
+    make_older(few.store, litter, age)
+    done = pruned(few)
+    assert done.litter == ([] if stays else [litter])
+    assert left(few) == [*made, *([litter] if stays else [])]
+
+
+def test_a_dry_run_tells_the_same_and_deletes_nothing(few: PlanOnDisk) -> None:
+    one_a_day(few.store, 6)
+    store_backup(few.store, NOW - 9 * DAY, committed=False)
+    before = few.objects()
+    told = pruned(few, dry_run=True)
+    assert few.objects() == before
+    assert pruned(few) == told
+    assert few.objects() != before
+
+
+def test_the_manifest_goes_first(few: PlanOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    one_a_day(few.store, 3)
+    store_backup(few.store, NOW - 30 * DAY)
+    deleted: list[str] = []
+    monkeypatch.setattr(LocalStore, "delete", lambda _, key: deleted.append(key.split("/")[2]))
+    pruned(few)
+    assert deleted[0] == "manifest.json"
+    assert len(deleted) > 3
+
+
+def test_a_backup_whose_manifest_nobody_understands_is_never_deleted(few: PlanOnDisk) -> None:
+    one_a_day(few.store, 3)
+    newer = store_backup(few.store, NOW - 30 * DAY)
+    path = few.directory / "store" / naming.manifest_key(PLAN, newer)
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
+    make_older(few.store, newer, 30 * DAY)
+    done = pruned(few)
+    assert done.kept[newer][0].startswith("not understood, so never deleted: ")
+    assert newer in left(few)
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_two_databases_in_one_folder_are_pruned_only_if_a_person_said_that_it_is_right(
+    few: PlanOnDisk, acknowledged: bool
+) -> None:
+    made = one_a_day(few.store, 4)
+    other = store_backup(
+        few.store,
+        NOW - HOUR,
+        source=manifests.source_of("1", "other"),
+        new_source=acknowledged,
+    )
+    if acknowledged:
+        assert pruned(few).deleted
+        return
+    with pytest.raises(PruneRefused, match="holds backups of two databases") as refused:
+        pruned(few)
+    assert "a plan of its own" in refused.value.hint
+    assert left(few) == [other, *made]
+
+
+def test_a_backup_from_the_future_stops_the_prune(few: PlanOnDisk) -> None:
+    made = one_a_day(few.store, 6)
+    future = store_backup(few.store, datetime.now(UTC) + 2 * HOUR)
+    with pytest.raises(PruneRefused, match="was started in the future"):
+        pruned(few)
+    assert left(few) == [future, *made]
+
+
+def test_each_destination_is_pruned_by_its_own_catalogue(few: PlanOnDisk, tmp_path: Path) -> None:
+    second = LocalStore(name="second", path=str(tmp_path / "second"))
+    few.write(stores=[*few.settings["stores"], {"name": "second", "kind": "local", "path": "second"}])
+    made = one_a_day(few.store, 4)
+    only_there = one_a_day(second, 2)
+    first, other = prune_plan(few.loaded, own=None)
+    assert (first.deleted, other.deleted) == ([made[3]], [])
+    assert sorted(other.kept) == sorted(only_there)
+
+
+def test_a_destination_that_fails_does_not_keep_the_others_from_it(few: PlanOnDisk) -> None:
+    one_a_day(few.store, 4)
+    broken = {"name": "broken", "kind": "local", "path": "plans.toml/store"}
+    few.write(stores=[broken, *few.settings["stores"]])
+    with pytest.raises(StoreError, match=r"plans\.toml"):
+        prune_plan(few.loaded, own=None)
+    assert len(left(few)) == 3
+
+
+def test_the_runs_own_backup_is_never_deleted(few: PlanOnDisk) -> None:
+    made = one_a_day(few.store, 3)
+    own = store_backup(few.store, NOW - 30 * DAY)
+    (done,) = prune_plan(few.loaded, own=own)
+    assert done.kept[own] == ["this run's own"]
+    assert left(few) == [*made, own]
