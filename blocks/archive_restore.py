@@ -24,6 +24,11 @@ _ERROR = re.compile(
     r"^(?:pg_restore|psql)\S*: (?:\[[^]]*\] )?(?:error|fatal)|^(?:ERROR|FATAL):", re.IGNORECASE
 )
 
+_NOT_READABLE = re.compile(
+    r"valid archive|magic string|unsupported version|end of file|could not read from input|sanity check"
+    r"|appears to be a text|unrecognized|failed",
+)
+
 
 @dataclass
 class RestoreOutcome:
@@ -78,6 +83,8 @@ def read_head(pg_restore: Path, connection: Connection, plain: Iterator[bytes], 
     head.file.flush()
     if status < 0:
         raise program_failed(command.name, status, [])
+    if status > 0 and not any(_NOT_READABLE.search(line) for line in process.stderr_lines):
+        raise program_failed(command.name, status, process.stderr_lines)
     if status > 0:
         raise StreamDamaged("pg_restore does not know what was dumped for an archive of its own")
 
@@ -162,7 +169,9 @@ def _fed(command: Command, chunks: Iterable[bytes]) -> RestoreOutcome:
         drain = threading.Thread(target=lambda: list(process.chunks()), daemon=True)
         drain.start()
         try:
-            process.feed(chunks)
+            if not process.feed(chunks):
+                for _ in chunks:  # whether the stream was whole is known at its end only
+                    continue
         except BaseException:
             process.kill()
             raise

@@ -7,6 +7,7 @@ and with SIGKILL after five seconds.
 
 import fcntl
 import os
+import re
 import select
 import signal
 import subprocess
@@ -113,8 +114,8 @@ class Process:
                 return
             yield chunk
 
-    def feed(self, chunks: Iterable[bytes]) -> None:
-        """Write chunks to stdin and close it; a program that stops reading ends this without an error.
+    def feed(self, chunks: Iterable[bytes]) -> bool:
+        """Write chunks to stdin and close it; return False if the program stopped reading before the end.
 
         What `chunks` raises is passed on with stdin still open, since closing it would tell the program
         that the stream ended well: stop the program first.
@@ -126,7 +127,8 @@ class Process:
                     view = view[self.stdin.write(view) :]
             self.stdin.close()
         except BrokenPipeError:
-            return
+            return False
+        return True
 
     def wait(self, timeout_seconds: float | None = None) -> int:
         """Wait for the end and return the exit status, negative for a signal."""
@@ -260,6 +262,13 @@ def _widen(pipe: IO[bytes] | None) -> None:
             fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
+# What a program itself says, as against words that the server quotes from a row.
+_ERROR_LINE = re.compile(
+    r"\s*(?:[\w./-]+: )*(?:error|fatal|panic|failed|detail: error message from server)\b", re.IGNORECASE
+)
+_ROWS_LINE = re.compile(r"\s*(?:DETAIL|CONTEXT|HINT|STATEMENT|QUERY|LINE \d+):")
+
+
 def program_failed(name: str, status: int, stderr_lines: list[str]) -> ProgramFailed:
     """Return the error for a program that did not exit 0."""
     return ProgramFailed(failure_text(name, status, stderr_lines), KILLED_HINT if status < 0 else "")
@@ -277,8 +286,7 @@ def failure_text(name: str, status: int, stderr_lines: list[str]) -> str:
 
 
 def _is_error(line: str) -> bool:
-    lowered = line.lower()
-    return any(mark in lowered for mark in ("error:", "fatal:", "error message from server", "failed:"))
+    return bool(_ERROR_LINE.match(line)) and not _ROWS_LINE.match(line)
 
 
 def _environment(command: Command) -> dict[str, str]:

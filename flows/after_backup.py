@@ -65,6 +65,10 @@ def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: in
             timeout=0,
             as_subflow=False,
         ),
+        always=True,
     )
     if run is None:
         get_run_logger().warning("backup %s was not verified: start %s by hand", backup_id, VERIFY_DEPLOYMENT)
+        cause = f"the verification of backup {backup_id} could not be started"
+        remedy = f"start {VERIFY_DEPLOYMENT} by hand, and see whether it is deployed: pgsalvo apply"
+        hooks.send(plan, Alert("VERIFY_NOT_STARTED", plan.name, "verify", cause, hooks.own_address(), remedy))

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 from prefect.futures import PrefectFuture, wait
 
@@ -18,6 +19,7 @@ from blocks import compression
 from blocks.gpg_program import PreparedRecipients
 from blocks.process import Command
 from blocks.spool import Chain, Pipe, SpoolDirectory
+from blocks.stores import Store
 from flows.core import naming
 from flows.core.facts import Facts
 from flows.core.manifest import Archive, ArchiveKind, Timings
@@ -28,6 +30,8 @@ from flows.progress import Progress
 from flows.tasks import outbound
 from flows.tasks.outbound import Dumped, Encrypted
 from flows.tasks.preflight import Ready
+
+R = TypeVar("R")
 
 
 @dataclass
@@ -86,6 +90,7 @@ class Attempt:
     chain: Chain
     destinations: Destinations
     streams: list[Streams] = field(default_factory=list)
+    transfers: dict[UUID, Store] = field(default_factory=dict)
 
     def key(self, name: str) -> str:
         return naming.object_key(self.plan.name, self.backup_id, name)
@@ -119,10 +124,19 @@ class Attempt:
         if isinstance(result, BaseException):
             self.chain.fail(result)
 
+    def transfer(self, step: PrefectFuture[R], store: Store) -> PrefectFuture[R]:
+        """Note that a destination counts only if this step completes, whatever ends it."""
+        self.transfers[step.task_run_id] = store
+        return step
+
     def finish(self, steps: "list[PrefectFuture[Any]]") -> None:
         """Wait for steps; raise the first cause if one failed, never what followed from it."""
         with self.stopped_with(*steps):
             wait(steps)
+        for step in steps:
+            result = step.result(raise_on_failure=False)
+            if step.task_run_id in self.transfers and isinstance(result, BaseException):
+                self.destinations.give_up(self.transfers[step.task_run_id], result)
         if self.chain.first_cause is not None:
             raise self.chain.first_cause
 
@@ -157,7 +171,12 @@ class Attempt:
         encrypted = outbound.encrypt.submit(name, source, self.recipients, spool_file, self.chain)
         self.link(encrypted)
         uploaded = [
-            outbound.upload.submit(name, self.key(name), store, spool_file, self.destinations, expected_bytes)
+            self.transfer(
+                outbound.upload.submit(
+                    name, self.key(name), store, spool_file, self.destinations, expected_bytes
+                ),
+                store,
+            )
             for store in self.destinations.live
         ]
         self.streams.append(Streams(name, kind, encrypted, uploaded))

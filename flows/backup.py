@@ -52,7 +52,7 @@ def back_up(plan: str, label: str = "", new_source: bool = False) -> State[None]
     """
     loaded = load_plan(plan)
     ready = preflight(loaded, new_source)
-    manifest, destinations = _with_new_snapshots(loaded, ready, label, new_source)
+    manifest, destinations = _with_new_snapshots(loaded, ready, label)
     reports.publish_backup(loaded, manifest, destinations.live, [*ready.warnings, *destinations.warnings])
     if loaded.prune == "after-backup":
         prune_or_tell(loaded, destinations.live, manifest.backup_id)
@@ -61,16 +61,14 @@ def back_up(plan: str, label: str = "", new_source: bool = False) -> State[None]
     return Completed(message=manifest.backup_id)
 
 
-def _with_new_snapshots(
-    plan: BackupPlan, ready: Ready, label: str, new_source: bool
-) -> tuple[Manifest, Destinations]:
+def _with_new_snapshots(plan: BackupPlan, ready: Ready, label: str) -> tuple[Manifest, Destinations]:
     """Try with a new snapshot each time that the server, a lock or a standby's recovery ends the old one."""
     logger = get_run_logger()
     for warning in ready.warnings:
         logger.warning(warning)
     for number in range(1, plan.attempts + 1):
         try:
-            return _attempt(plan, ready, label, new_source)
+            return _attempt(plan, ready, label)
         except DatabaseError as error:
             if not error.transient or number == plan.attempts:
                 raise
@@ -82,36 +80,36 @@ def _with_new_snapshots(
     raise AssertionError("a plan makes at least one attempt")
 
 
-def _attempt(plan: BackupPlan, ready: Ready, label: str, new_source: bool) -> tuple[Manifest, Destinations]:
-    started_at = datetime.now(UTC)
-    backup_id = naming.backup_id(started_at, secrets.token_hex(3))
-    chain = Chain()
-    with (
-        SpoolDirectory(plan.spool_root, backup_id) as spool,
-        plan.recipients.prepare() as recipients,
-        _litter_cleared_on_failure(plan, backup_id),
-    ):
-        destinations = Destinations(plan.stores, chain.fail)
-        attempt = Attempt(plan, ready, backup_id, started_at, spool, recipients, chain, destinations)
-        facts, facts_seconds = _dump_with_facts(attempt)
-        attempt.store_facts(facts)
-        checksum_seconds = _check_stored(attempt)
-        timings = attempt.timings(facts_seconds, checksum_seconds)
-        manifest = _manifest(attempt, facts, timings, label, new_source)
-        _commit(attempt, manifest)
+def _attempt(plan: BackupPlan, ready: Ready, label: str) -> tuple[Manifest, Destinations]:
+    """Make one backup under one lock, which another backup of the plan waits for until this is committed."""
+    with locked_snapshot(
+        plan.database,
+        lock_name=plan.name,
+        busy_timeout_seconds=plan.busy_timeout_seconds,
+        on_wait=get_run_logger().info,
+    ) as snapshot:
+        started_at = datetime.now(UTC)
+        backup_id = naming.backup_id(started_at, secrets.token_hex(3))
+        chain = Chain()
+        with (
+            SpoolDirectory(plan.spool_root, backup_id) as spool,
+            plan.recipients.prepare() as recipients,
+            _litter_cleared_on_failure(plan, backup_id),
+        ):
+            destinations = Destinations(plan.stores, chain.fail)
+            attempt = Attempt(plan, ready, backup_id, started_at, spool, recipients, chain, destinations)
+            facts, facts_seconds = _dump_with_facts(attempt, snapshot)
+            attempt.store_facts(facts)
+            timings = attempt.timings(facts_seconds, _check_stored(attempt))
+            manifest = _manifest(attempt, facts, timings, label)
+            _commit(attempt, manifest)
     return manifest, destinations
 
 
-def _dump_with_facts(attempt: Attempt) -> tuple[Facts, float]:
-    """Dump and count in one locked snapshot, then wait until all is stored; return facts and seconds."""
+def _dump_with_facts(attempt: Attempt, snapshot: Snapshot) -> tuple[Facts, float]:
+    """Dump and count in the snapshot, then wait until all is stored; return facts and their seconds."""
     plan, ready = attempt.plan, attempt.ready
     with (
-        locked_snapshot(
-            plan.database,
-            lock_name=plan.name,
-            busy_timeout_seconds=plan.busy_timeout_seconds,
-            on_wait=get_run_logger().info,
-        ) as snapshot,
         plan.database.client_environment(snapshot.pin) as reached,
         shown(Progress("dump", ready.database_bytes)) as progress,
         attempt.stopped_with(),
@@ -150,7 +148,10 @@ def _check_stored(attempt: Attempt) -> float:
     began = time.monotonic()
     attempt.finish(
         [
-            outbound.checksum.submit(archive, attempt.key(archive.name), store, attempt.destinations)
+            attempt.transfer(
+                outbound.checksum.submit(archive, attempt.key(archive.name), store, attempt.destinations),
+                store,
+            )
             for store in attempt.destinations.live
             for archive in attempt.archives
         ]
@@ -158,7 +159,7 @@ def _check_stored(attempt: Attempt) -> float:
     return time.monotonic() - began
 
 
-def _manifest(attempt: Attempt, facts: Facts, timings: Timings, label: str, new_source: bool) -> Manifest:
+def _manifest(attempt: Attempt, facts: Facts, timings: Timings, label: str) -> Manifest:
     return Manifest(
         backup_id=attempt.backup_id,
         plan=attempt.plan.name,
@@ -167,7 +168,7 @@ def _manifest(attempt: Attempt, facts: Facts, timings: Timings, label: str, new_
         snapshot_at=facts.snapshot_at,
         finished_at=datetime.now(UTC),
         source=attempt.ready.source,
-        new_source=new_source,
+        new_source=attempt.ready.new_source,
         versions=Versions(
             pgsalvo=version("pgsalvo"),
             server=facts.server_version,
@@ -193,7 +194,10 @@ def _commit(attempt: Attempt, manifest: Manifest) -> None:
     guide = (naming.plan_prefix(plan.name) + naming.RESTORE_GUIDE_NAME, restore_guide().encode())
     body = manifests.encode(manifest)
     attempt.finish(
-        [outbound.commit.submit(manifest, body, guide, store, destinations) for store in destinations.live]
+        [
+            attempt.transfer(outbound.commit.submit(manifest, body, guide, store, destinations), store)
+            for store in destinations.live
+        ]
     )
     for warning in destinations.warnings:
         get_run_logger().warning(warning)

@@ -26,16 +26,19 @@ class _Api:
 logger = logging.getLogger("prefect.pgsalvo")
 
 
-def beside(what: str, act: Callable[[], Result]) -> Result | None:
+def beside(what: str, act: Callable[[], Result], *, always: bool = False) -> Result | None:
     """Return what `act` returns; if it fails, or takes longer than 20 s, log a warning and return None.
 
     Prefect's API is not the truth about a backup: with the API gone the backup still counts, so whatever
     its client raises here ends here. Once it did not answer, it is not asked again for five minutes, and
     outside of a run, as in `pgsalvo restore`, never.
+
+    Args:
+        always: Ask even so soon after it did not answer.
     """
     if FlowRunContext.get() is None and TaskRunContext.get() is None:
         return None
-    if time.monotonic() < _Api.asked_again_at:
+    if not always and time.monotonic() < _Api.asked_again_at:
         return None
     results: list[Result] = []
     failures: list[str] = []

@@ -92,6 +92,11 @@ class Backup:
         return None
 
     @property
+    def has_unverified_copy(self) -> bool:
+        """True if nobody knows of some copy whether it can be restored."""
+        return any(copy.verdict in (None, Verdict.UNVERIFIABLE) for copy in self.copies)
+
+    @property
     def problems(self) -> list[str]:
         """What is wrong with which copy."""
         return [f"{copy.store.name}: {copy.problem}" for copy in self.copies if copy.problem]
@@ -127,7 +132,7 @@ def find(backups: list[Backup], wanted: str) -> Backup:
     if wanted == "latest" and backups:
         return backups[0]
     if wanted == "oldest-unverified":
-        unverified = [backup for backup in backups if backup.verdict is None]
+        unverified = [backup for backup in backups if backup.has_unverified_copy]
         if unverified:
             return unverified[-1]
         raise BackupNotFound("every backup has been verified", "verify latest does it again")

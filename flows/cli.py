@@ -19,6 +19,7 @@ from blocks import gpg_keys, pgtools
 from blocks.errors import ConfigurationError, WorldError
 from blocks.references import resolve
 from flows import environment, reports, terminal
+from flows.catalogue import find
 from flows.core import naming
 from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
 from flows.plan import BackupPlan
@@ -94,7 +95,7 @@ def backup(
     terminal.show_progress()
     backup_id = _committed(loaded, lambda: back_up(plan, label, new_source, return_state=True))
     _say(json, f"backup {backup_id} is committed", {"plan": plan, "backup_id": backup_id})
-    if verify_after and loaded.verify.schedule in ("auto", "after-backup") and loaded.verify.secret_key:
+    if verify_after and loaded.verify.secret_key and _is_due(loaded, backup_id):
         from flows.verify import verify as verify_flow
 
         verify_flow(plan, backup_id)
@@ -279,6 +280,12 @@ def _announced(plan: str, *, quiet: bool) -> BackupPlan:
     return loaded
 
 
+def _is_due(plan: BackupPlan, backup_id: str) -> bool:
+    """Return whether the plan wants this backup proved at once, by the size of what was dumped."""
+    manifest = find(reports.read_all(plan), backup_id).manifest
+    return manifest is not None and plan.verify.is_due_after_backup(manifest.archive("main").plain_bytes)
+
+
 def _committed(plan: BackupPlan, run: Callable[[], "State[Any]"]) -> str:
     """Return the id of the backup that a run made, also if Prefect's API went away while it did.
 
@@ -290,7 +297,11 @@ def _committed(plan: BackupPlan, run: Callable[[], "State[Any]"]) -> str:
         state.result()
     except (TransportError, PrefectHTTPStatusError):
         made = [backup for backup in reports.read_all(plan) if not backup.problems]
-        if not made or naming.started_at(made[0].backup_id) < began_at:
+        if (
+            not made
+            or naming.started_at(made[0].backup_id) < began_at
+            or len(made[0].copies) < plan.required_copies
+        ):
             raise
         terminal.err.print("[yellow]Prefect's API went away: the run is not recorded, the backup is whole[/]")
         return made[0].backup_id

@@ -31,11 +31,14 @@ def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
         raise PruneRefused(
             f"backup {backup.backup_id} is held: {', '.join(holds)}", "take the hold away first"
         )
-    verified = [other for other in backups if other.verdict is Verdict.VERIFIED]
-    if [other.backup_id for other in verified] == [backup.backup_id]:
-        raise PruneRefused(
-            f"backup {backup.backup_id} is the last verified one", "verify another backup first"
-        )
+    for copy in backup.copies:
+        others = [other.copy_on(copy.store.name) for other in backups if other is not backup]
+        verified = [other for other in others if other and other.verdict is Verdict.VERIFIED]
+        if copy.verdict is Verdict.VERIFIED and not verified:
+            raise PruneRefused(
+                f"backup {backup.backup_id} is the last verified one on {copy.store.name}",
+                "verify another backup first",
+            )
     return [_deleted(plan, copy, reason) for copy in backup.copies]
 
 

@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Proof:
-    """A verdict with its grounds; `facts` and `comparison` are None if it never came to a comparison."""
+    """A verdict with its grounds; `facts` and `comparison` are None if it never came to a comparison.
+
+    Args:
+        reason: For a person; it may name what is inside the database, as no plain object on a store may.
+        error: The kind of error that ended it, if one did; it names nothing.
+    """
 
     verdict: Verdict
     reason: str = ""
     hint: str = ""
+    error: str = ""
     facts: Facts | None = None
     comparison: "Comparison | None" = None
     outcome: RestoreOutcome = field(default_factory=RestoreOutcome)

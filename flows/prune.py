@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from prefect import flow
 
@@ -101,7 +102,9 @@ def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: 
         committed.keys(),
         store_now,
     )
-    pruned.litter = [identifier for identifier in pruned.litter if identifier != own]
+    pruned.litter = [
+        identifier for identifier in pruned.litter if identifier != own and not copies[identifier].holds
+    ]
     if not dry_run:
         for identifier in pruned.litter:
             _delete_objects(plan, store, identifier, copies[identifier].sizes)
@@ -111,17 +114,15 @@ def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: 
 
 def refuse_unacknowledged(plan: BackupPlan, store: Store, committed: Iterable[Copy]) -> None:
     """Raise `PruneRefused` if two databases' backups share the prefix and nobody said that this is right."""
-    previous = None
-    for copy in sorted(committed, key=lambda copy: copy.backup_id):
-        if copy.manifest is None:
-            continue
-        if previous is not None and copy.manifest.source != previous.source and not copy.manifest.new_source:
+    manifests = sorted((copy.manifest for copy in committed if copy.manifest), key=lambda m: m.backup_id)
+    acknowledged = {manifest.source for manifest in manifests if manifest.new_source}
+    for previous, manifest in pairwise(manifests):
+        if manifest.source != previous.source and manifest.source not in acknowledged:
             raise PruneRefused(
                 f"{store.name} holds backups of two databases under the plan {plan.name}:"
-                f" {previous.backup_id} and {copy.backup_id}",
+                f" {previous.backup_id} and {manifest.backup_id}",
                 "give each database a plan of its own; if one replaced the other, back up with --new-source",
             )
-        previous = copy.manifest
 
 
 def _delete_unheld(plan: BackupPlan, store: Store, copy: Copy) -> bool:

@@ -19,7 +19,6 @@ def record(plan: BackupPlan, copy: Copy, proof: Proof, at: datetime, tail: str) 
     """
     if copy.manifest is None:
         return
-    _store_report(plan, copy, proof, naming.verification_report_key(plan.name, copy.backup_id, at, tail))
     verdict = VerificationRecord(
         backup_id=copy.backup_id,
         plan=plan.name,
@@ -30,11 +29,12 @@ def record(plan: BackupPlan, copy: Copy, proof: Proof, at: datetime, tail: str) 
         tables=proof.comparison.equal_tables if proof.comparison else 0,
         rows=proof.comparison.equal_rows if proof.comparison else 0,
         findings=proof.findings,
-        reason=proof.reason,
+        reason=proof.error or proof.reason,
         seconds=round(proof.seconds, 3),
     )
     key = naming.verification_key(plan.name, copy.backup_id, at, tail, proof.verdict)
-    copy.store.create(key, verdict.encode())
+    copy.store.create(key, verdict.encode())  # first, for the verdict counts also if the report is refused
+    _store_report(plan, copy, proof, naming.verification_report_key(plan.name, copy.backup_id, at, tail))
 
 
 def _store_report(plan: BackupPlan, copy: Copy, proof: Proof, key: str) -> None:

@@ -95,9 +95,9 @@ def _proof(plan: BackupPlan, copy: Copy) -> Proof:
     try:
         return _restored_and_compared(plan, copy)
     except PREVENTED as error:
-        return Proof(Verdict.UNVERIFIABLE, error.message, error.hint)
+        return Proof(Verdict.UNVERIFIABLE, error.message, error.hint, type(error).__name__)
     except BROKEN as error:
-        return Proof(Verdict.FAILED, error.message, error.hint)
+        return Proof(Verdict.FAILED, error.message, error.hint, type(error).__name__)
 
 
 def _restored_and_compared(plan: BackupPlan, copy: Copy) -> Proof:
@@ -135,7 +135,7 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
 
 
 def _judged(facts: Facts, comparison: Comparison, outcome: RestoreOutcome, notes: list[str]) -> Proof:
-    proof = Proof(comparison.verdict, "", "", facts, comparison, outcome, notes)
+    proof = Proof(comparison.verdict, "", "", "", facts, comparison, outcome, notes)
     reasons = []
     if outcome.count:
         proof.verdict = Verdict.FAILED

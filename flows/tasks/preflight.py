@@ -28,6 +28,7 @@ class Ready:
     database_bytes: int
     expected_bytes: int
     passwords_readable: bool
+    new_source: bool
     warnings: tuple[str, ...]
 
 
@@ -58,7 +59,8 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
             f"the plan {plan.name} has backups of another database; the newest is {last.backup_id}",
             "give this database a plan of its own, or back up with --new-source if it replaces the other",
         )
-    expected = int(last.size_bytes * GROWTH if last else database_bytes * COMPRESSED_SHARE)
+    first_time = database_bytes * COMPRESSED_SHARE
+    expected = int(max(last.size_bytes * GROWTH, first_time / 4) if last else first_time)
     _check_disk(plan, expected)
     warnings = (
         *((warning,) if warning else ()),
@@ -67,7 +69,17 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
         *store_warnings,
         *(f"cleared what a killed run left: {path.name}" for path in swept),
     )
-    return Ready(programs, database.major, source, database_bytes, expected, passwords_readable, warnings)
+    return Ready(
+        programs,
+        database.major,
+        source,
+        database_bytes,
+        expected,
+        passwords_readable,
+        # carried on by every later backup, so that prune finds it whichever of them retention keeps
+        new_source or (last is not None and last.new_source),
+        warnings,
+    )
 
 
 def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:
