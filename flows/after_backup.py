@@ -42,9 +42,8 @@ def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> N
         next_step = (
             getattr(error, "hint", "") or f"pgsalvo prune {plan.name} --dry-run shows what it would do"
         )
-        hooks.send(
-            plan, Alert("PRUNE_FAILED", plan.name, "prune", redact(cause), hooks.own_address(), next_step)
-        )
+        alert = Alert("PRUNE_FAILED", plan.name, "prune", redact(cause), hooks.own_address(), next_step)
+        hooks.send(plan, alert, get_run_logger())
 
 
 def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: int) -> None:
@@ -71,4 +70,5 @@ def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: in
         get_run_logger().warning("backup %s was not verified: start %s by hand", backup_id, VERIFY_DEPLOYMENT)
         cause = f"the verification of backup {backup_id} could not be started"
         remedy = f"start {VERIFY_DEPLOYMENT} by hand, and see whether it is deployed: pgsalvo apply"
-        hooks.send(plan, Alert("VERIFY_NOT_STARTED", plan.name, "verify", cause, hooks.own_address(), remedy))
+        alert = Alert("VERIFY_NOT_STARTED", plan.name, "verify", cause, hooks.own_address(), remedy)
+        hooks.send(plan, alert, get_run_logger())

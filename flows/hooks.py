@@ -1,11 +1,12 @@
 """State hooks: one message to whoever the plan's alerts name, when a run failed or crashed."""
 
-import logging
+from logging import Logger, LoggerAdapter
 from typing import Any
 
 import prefect.runtime
 from prefect import Flow
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.logging.loggers import flow_run_logger
 from prefect.utilities.urls import url_for
 
 from blocks.alerts import Alert
@@ -13,9 +14,7 @@ from blocks.errors import WorldError
 from blocks.references import redact
 from flows.core.errors import BackupError, Unverifiable
 from flows.plan import BackupPlan
-from flows.plan_source import load_plan
-
-logger = logging.getLogger("prefect.pgsalvo")
+from flows.plan_source import last_loaded, load_plan
 
 KINDS = {"back-up": "BACKUP", "verify": "VERIFY", "prune": "PRUNE", "restore": "RESTORE"}
 NEXT_STEPS = {
@@ -32,10 +31,12 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
     A message that cannot be delivered is reported as such in the run's log.
     """
     plan = str((flow_run.parameters or {}).get("plan", ""))
+    log = flow_run_logger(flow_run, flow)
     try:
-        loaded = load_plan(plan)
-    except (BackupError, WorldError) as error:
-        logger.error("nobody was alerted: the plan %s cannot be read: %s", plan, redact(error.message))
+        loaded = last_loaded(plan) or load_plan(plan)
+    except Exception as error:  # a hook is an outermost place, and its own failure would be nobody's to see
+        told = getattr(error, "message", type(error).__name__)
+        log.error("nobody was alerted: the plan %s cannot be read: %s", plan, redact(told))
         return
     message = Alert(
         kind=_kind(flow.name, state),
@@ -45,16 +46,16 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
         address=url_for("flow-run", obj_id=flow_run.id) or "",
         next_step=_next_step(flow.name, plan, state),
     )
-    send(loaded, message)
+    send(loaded, message, log)
 
 
-def send(plan: BackupPlan, message: Alert) -> None:
+def send(plan: BackupPlan, message: Alert, log: "LoggerAdapter[Logger] | Logger") -> None:
     """Send a message to each of a plan's alerts; one that cannot be delivered is an error in the log."""
     for receiver in plan.alerts:
         try:
             receiver.send(message)
         except WorldError as error:
-            logger.error("the alert was not delivered: %s", redact(error.message))
+            log.error("%s", redact(error.message))
 
 
 def own_address() -> str:

@@ -58,13 +58,25 @@ def plan_names(source: PlanSource) -> list[str]:
     return _block_names(BackupPlan)
 
 
+_loaded: dict[str, BackupPlan] = {}
+
+
 def load_plan(name: str, source: PlanSource | None = None) -> BackupPlan:
     """Return the plan of this name.
 
     Raises:
         PlanError: There is no such plan, or something in it is wrong; the message names the place.
     """
-    source = source or plan_source()
+    _loaded[name] = _read_plan(name, source or plan_source())
+    return _loaded[name]
+
+
+def last_loaded(name: str) -> BackupPlan | None:
+    """Return the plan as this process last loaded it: there even when Prefect's API is gone."""
+    return _loaded.get(name)
+
+
+def _read_plan(name: str, source: PlanSource) -> BackupPlan:
     if source.kind == "file":
         return plan_file.read(source.path).plan(name)
     if source.kind == "environment":
