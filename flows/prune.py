@@ -102,13 +102,17 @@ def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: 
         committed.keys(),
         store_now,
     )
+    # What began after the newest backup may be one that takes longer than the grace period.
+    newest = max(committed, default=None)
     pruned.litter = [
-        identifier for identifier in pruned.litter if identifier != own and not copies[identifier].holds
+        identifier
+        for identifier in pruned.litter
+        if _began_before(identifier, newest) and not copies[identifier].holds
     ]
     if not dry_run:
         for identifier in pruned.litter:
             _delete_objects(plan, store, identifier, copies[identifier].sizes)
-    pruned.pending = _clear_pending(plan, store, store_now, dry_run)
+    pruned.pending = _clear_pending(plan, store, newest, store_now, dry_run)
     return pruned
 
 
@@ -145,17 +149,24 @@ def _delete_objects(plan: BackupPlan, store: Store, identifier: BackupId, names:
         store.delete(naming.object_key(plan.name, identifier, name))
 
 
-def _clear_pending(plan: BackupPlan, store: Store, store_now: datetime, dry_run: bool) -> int:
-    """Abort the uploads of dead runs that are older than the grace period; return how many."""
+def _clear_pending(
+    plan: BackupPlan, store: Store, newest: BackupId | None, store_now: datetime, dry_run: bool
+) -> int:
+    """Abort the uploads of dead runs, older than the grace period and the newest backup; return how many."""
     old = [
         upload
         for upload in store.pending(naming.plan_prefix(plan.name))
         if store_now - upload.started_at > GRACE
+        and ((split := naming.split_key(plan.name, upload.key)) is None or _began_before(split[0], newest))
     ]
     if not dry_run:
         for upload in old:
             store.abort_pending(upload)
     return len(old)
+
+
+def _began_before(identifier: BackupId, newest: BackupId | None) -> bool:
+    return newest is not None and naming.started_at(identifier) <= naming.started_at(newest)
 
 
 def pruned_rows(pruned: Iterable[Pruned]) -> list[dict[str, object]]:

@@ -1,6 +1,7 @@
 """A `pgsalvo backup` as a process of its own, watched from outside until the moment to end it."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,6 +71,8 @@ def started_backup(ledger: Ledger, log: Path) -> Iterator[Run]:
             stdout=output,
             stderr=output,
             start_new_session=True,
+            # a shell's background jobs, this test's run among them, are started with it ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
         )
     run = Run(ledger, process, known, log)
     try:

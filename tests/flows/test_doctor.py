@@ -1,0 +1,107 @@
+"""The doctor on a real server: what is well, and what is not with its remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from blocks import pgtools
+from flows.doctor import Check, examine
+from flows.plan_file import read
+from tests.servers import keys
+from tests.servers.plan import PlanOnDisk
+from tests.servers.postgres import PostgresServer
+from tests.servers.roles import ROLE_PASSWORD, create_limited_role, drop_role
+
+
+@pytest.fixture
+def plan(postgres15: PostgresServer, tmp_path: Path) -> "PlanOnDisk":
+    return PlanOnDisk.for_database(tmp_path, postgres15.conninfo("postgres"))
+
+
+def checks(plan: PlanOnDisk) -> list[Check]:
+    return list(examine(read(plan.file).plan(plan.name)))
+
+
+def named(found: list[Check], name: str) -> list[Check]:
+    return [check for check in found if check.name == name]
+
+
+def test_a_plan_that_is_well_has_a_line_for_each_thing_that_was_looked_at(plan: PlanOnDisk) -> None:
+    found = checks(plan)
+    assert [check for check in found if check.status == "error"] == []
+    well = {check.name for check in found if check.status == "ok"}
+    assert {"connection", "pg_dump", "trial dump", "recipients", "spool", "store local"} <= well
+    assert plan.objects() == []
+
+
+def test_all_copies_on_this_host_are_a_warning_with_its_name(plan: PlanOnDisk) -> None:
+    (copies,) = named(checks(plan), "copies")
+    assert copies.status == "warning"
+    assert copies.message.startswith("OFFSITE_MISSING")
+    assert 'kind = "s3"' in copies.remedy
+
+
+def test_a_plan_without_a_backup_or_an_alert_is_told_so(plan: PlanOnDisk) -> None:
+    found = checks(plan)
+    assert named(found, "verification")[0].message == "there is no backup yet"
+    assert named(found, "alerts")[0].status == "warning"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "said", "remedy"),
+    [
+        pytest.param(
+            {"recipients": [str(keys.expired().public_file)]}, "recipients", "expired", "", id="expired-key"
+        ),
+        pytest.param(
+            {"stores": [{"name": "local", "kind": "local", "path": "/proc/nowhere/store"}]},
+            "store local",
+            "",
+            "",
+            id="store-that-is-not-there",
+        ),
+        pytest.param(
+            {"database": {"conninfo": "host=127.0.0.1 port=1 dbname=x user=y"}},
+            "database",
+            "cannot connect",
+            "",
+            id="server-gone",
+        ),
+    ],
+)
+def test_what_is_not_well_is_an_error_and_the_rest_is_looked_at_all_the_same(
+    plan: PlanOnDisk, settings: dict[str, object], name: str, said: str, remedy: str
+) -> None:
+    plan.write(**settings)
+    found = checks(plan)
+    errors = [check for check in found if check.status == "error"]
+    assert [check.name for check in errors if check.name == name], errors
+    assert said in errors[0].message
+    assert errors[0].remedy
+    assert remedy in errors[0].remedy
+    assert named(found, "spool")[0].status == "ok"
+
+
+def test_a_missing_pg_dump_is_found_by_day(plan: PlanOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = pgtools.Search()
+    monkeypatch.setattr(pgtools.Search, "here", classmethod(lambda _: nowhere))
+    errors = [check for check in checks(plan) if check.status == "error"]
+    assert any("pg_dump" in check.message and check.remedy for check in errors)
+
+
+def test_a_table_that_may_not_be_read_comes_with_the_grant(
+    plan: PlanOnDisk, postgres15: PostgresServer
+) -> None:
+    with postgres15.database("doctored"):
+        postgres15.execute("CREATE TABLE secret (x int)", "doctored")
+        create_limited_role(postgres15, "watcher")
+        try:
+            conninfo = postgres15.conninfo("doctored", user="watcher", password=ROLE_PASSWORD)
+            (plan.directory / "database-url").write_text(conninfo)
+            (wrong, *_) = [
+                check for check in checks(plan) if check.name == "rights" and check.status == "error"
+            ]
+            assert "secret" in wrong.message
+            assert "GRANT" in wrong.remedy
+        finally:
+            drop_role(postgres15, "watcher")
