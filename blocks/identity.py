@@ -38,6 +38,27 @@ _LARGEST = """
     LIMIT %s"""
 
 
+_OCCUPANTS = """
+    WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
+         owned AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+    SELECT what, number FROM (
+        SELECT 'tables, views or sequences', count(*) FROM pg_class c
+            WHERE relnamespace IN (SELECT oid FROM own)
+            AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+            AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_class'::regclass AND objid = c.oid)
+        UNION ALL
+        SELECT 'functions', count(*) FROM pg_proc p WHERE pronamespace IN (SELECT oid FROM own)
+            AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+        UNION ALL
+        SELECT 'types', count(*) FROM pg_type t WHERE typnamespace IN (SELECT oid FROM own)
+            AND typtype IN ('d', 'e', 'r')
+            AND NOT EXISTS (SELECT FROM owned WHERE classid = 'pg_type'::regclass AND objid = t.oid)
+        UNION ALL
+        SELECT 'large objects', count(*) FROM pg_largeobject_metadata
+    ) AS found(what, number)
+    WHERE number > 0"""
+
+
 @dataclass(frozen=True)
 class Identity:
     """Which database of which server this is.
@@ -158,6 +179,11 @@ def roles(session: Session) -> list[str]:
     """List the server's roles, without those that PostgreSQL itself brings."""
     rows = _rows(session, "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname")
     return [name for (name,) in rows]
+
+
+def occupants(session: Session) -> list[tuple[str, int]]:
+    """Count what a restore could collide with, by kind; an empty list means an empty database."""
+    return [(what, number) for what, number in _rows(session, _OCCUPANTS)]
 
 
 def sizes(session: Session, *, largest: int = 10) -> Sizes:

@@ -7,11 +7,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import SecretStr
 
-from blocks import archive_restore, gpg, inventory, pgtools
+from blocks import archive_restore, gpg, pgtools
 from blocks.archive_restore import RestoreOutcome
 from blocks.database_settings import apply_privileges, apply_settings
 from blocks.errors import ConfigurationError, EncryptionError
 from blocks.gpg_program import UnlockedKey
+from blocks.identity import occupants
 from blocks.pgcommands import Connection
 from blocks.pgtools import ClientPrograms, parse_version
 from blocks.postgres import PostgresDatabase, pin
@@ -96,10 +97,10 @@ def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
 
 def _refuse_occupied(target: PostgresDatabase) -> None:
     with target.connect() as session:
-        tables = inventory.take_inventory(session).tables
-    if tables:
+        found = occupants(session)
+    if found:
         raise ConfigurationError(
-            f"the target database is not empty: it has {len(tables)} tables",
+            f"the target database is not empty: it has {', '.join(f'{n} {what}' for what, n in found)}",
             "restore into a new database; createdb --template=template0 NAME makes one",
         )
 

@@ -186,10 +186,32 @@ def test_a_restore_without_the_roles_fails_and_says_how_to_get_them(
 def test_nothing_is_restored_over_what_is_there(plan: PlanOnDisk, postgres: PostgresServer) -> None:
     plan.back_up()
     before = contents(postgres, "bank")
-    with pytest.raises(ConfigurationError, match="not empty: it has 2 tables") as caught:
+    with pytest.raises(ConfigurationError, match=r"not empty: it has \d+ tables") as caught:
         plan.restore("file:" + str(plan.directory / "database-url"))
     assert "createdb" in caught.value.hint
     assert contents(postgres, "bank") == before
+
+
+@pytest.mark.parametrize("postgres", ["postgres15"], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        pytest.param("CREATE VIEW v AS SELECT 1", "1 tables, views or sequences", id="view"),
+        pytest.param(
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "1 functions", id="function"
+        ),
+        pytest.param("CREATE TYPE mood AS ENUM ('good')", "1 types", id="type"),
+        pytest.param("SELECT lo_create(1)", "1 large objects", id="large-object"),
+    ],
+)
+def test_a_target_is_empty_only_without_anything(
+    plan: PlanOnDisk, postgres: PostgresServer, statement: str, told: str
+) -> None:
+    plan.back_up()
+    with postgres.database("target"):
+        postgres.execute(statement, "target")
+        with pytest.raises(ConfigurationError, match=told):
+            plan.restore(_url(plan, postgres, "target"))
 
 
 def _url(plan: PlanOnDisk, server: PostgresServer, dbname: str) -> str:
