@@ -4,9 +4,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from blocks import references
 from tests.servers.postgres import PostgresServer, programs, start_postgres
 
 SETTINGS = {"max_prepared_transactions": "2"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    """Each test begins without the secrets of others, whose words would be taken out of its texts."""
+    yield
+    references._remembered.clear()
 
 
 @pytest.fixture(scope="session")
