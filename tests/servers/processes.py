@@ -52,6 +52,7 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
             act()
         except BaseException as error:
             failures.append(error)
+            go_on(children("gpg"))  # so that the block ends, and tells what failed here
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

@@ -53,7 +53,7 @@ def test_a_pg_dump_killed_half_way_is_the_cause(
 ) -> None:
     def kill() -> None:
         stopped = ledger.halt_in_the_middle()
-        (pg_dump,) = children("pg_dump")
+        (pg_dump,) = children("pg_dump", "--format=custom")
         end(pg_dump)
         go_on(stopped)
 

@@ -144,7 +144,7 @@ def test_a_dump_that_is_killed_leaves_no_part_of_an_upload(
 
     def kill() -> None:
         stopped = ledger.halt_in_the_middle()
-        (pg_dump,) = children("pg_dump")
+        (pg_dump,) = children("pg_dump", "--format=custom")
         pg_dump.kill()
         go_on(stopped)
 
