@@ -119,9 +119,12 @@ def test_a_store_that_dies_half_way_fails_the_backup_and_prune_clears_what_it_ke
     assert bool(list(bucket.pending())) != is_stored
 
     line.mend()
+    ledger.plan.back_up()  # what began after the newest backup might be one that still runs
+    whole = {key: body for key, body in _objects(bucket).items() if key not in left}
+    assert len(whole) > len(before)
     monkeypatch.setattr(S3Store, "now", lambda _: datetime.now(UTC) + timedelta(hours=25))
     ledger.plan.prune()
-    assert _objects(bucket) == before
+    assert _objects(bucket) == whole
     assert list(bucket.pending()) == []
 
 
