@@ -3,7 +3,9 @@
 `failed` runs a backup that must fail, and looks at everything that a failed backup must leave as it was.
 """
 
+import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from flows.core.errors import BackupError
 from tests.servers.plan import PlanOnDisk
 from tests.servers.postgres import PostgresServer
 from tests.servers.processes import children, eventually
+from tests.servers.programs import stubbed_programs
 
 DBNAME = "ledger"
 PLANTED = "planted-row-value-d41c8f"
@@ -55,9 +58,9 @@ class Ledger:
         self.assert_at_rest()
         return cause
 
-    def stored(self) -> dict[str, bytes]:
-        """Return every file of the local store by its path, those of unfinished uploads too."""
-        return contents(self.plan.directory / "store")
+    def stored(self) -> dict[str, str]:
+        """Return the checksum of every file of the local store by its path, unfinished uploads too."""
+        return checksums(contents(self.plan.directory / "store"))
 
     def assert_at_rest(self) -> None:
         """Nothing runs any more, nothing waits on local disk, and nothing was written in the clear."""
@@ -66,7 +69,7 @@ class Ledger:
         assert list((self.plan.directory / "tmp").glob("*")) == []
         assert clear_texts(self.plan.directory) == []
 
-    def assert_nothing_runs(self, seconds: float = 5.0) -> None:
+    def assert_nothing_runs(self, seconds: float = 15.0) -> None:
         """No program that a backup starts is left, and no session of a backup on the server."""
         programs = ("gpg", "pg_dump", "pg_dumpall")
         eventually(lambda: not any(children(name) for name in programs), "its programs ended", seconds)
@@ -87,22 +90,37 @@ class Ledger:
         for pid in self.sessions(application):
             self.server.query(f"SELECT pg_terminate_backend({pid})")
 
+    def hold_programs(self) -> None:
+        """Let the next run's pg_dump and pg_dumpall wait for `halt_in_the_middle`."""
+        self._hold.touch()
+        self.plan.write(
+            database={"conninfo": "file:database-url", "client_directory": str(self.plan.directory / "held")}
+        )
+
+    def let_programs_go(self) -> None:
+        self._hold.unlink(missing_ok=True)
+
     def halt_in_the_middle(self, of: int | None = None) -> list[psutil.Process]:
         """Stop every gpg of a run, so that pg_dump comes to a halt amid its rows; return them, main's first.
+
+        `hold_programs` comes before the run, so that no gpg is over before it is seen.
 
         Args:
             of: The run's process, by default this one.
         """
-        stopped: dict[int, psutil.Process] = {}
-
-        def comes_to_a_halt() -> bool:
-            for gpg in children("gpg", "--encrypt", of=of):
+        try:
+            eventually(lambda: len(children("gpg", "--encrypt", of=of)) == 2, "both gpg wait for their input")
+            stopped = children("gpg", "--encrypt", of=of)
+            for gpg in stopped:
                 gpg.suspend()
-                stopped[gpg.pid] = gpg
-            return len(stopped) == 2 and self._waits_for_its_reader()
+        finally:
+            self.let_programs_go()
+        eventually(self._waits_for_its_reader, "pg_dump came to a halt amid its rows")
+        return stopped
 
-        eventually(comes_to_a_halt, "pg_dump came to a halt amid its rows")
-        return sorted(stopped.values(), key=lambda gpg: (gpg.create_time(), gpg.pid))
+    @property
+    def _hold(self) -> Path:
+        return self.plan.directory / "hold"
 
     def _waits_for_its_reader(self) -> bool:
         return bool(
@@ -119,6 +137,8 @@ def make_ledger(server: PostgresServer, directory: Path) -> Ledger:
     with server.connect(DBNAME) as session, session.cursor().copy("COPY scans (page) FROM STDIN") as rows:
         for _ in range(SCANS):
             rows.write_row([os.urandom(SCAN_BYTES)])
+    held = f'while [ -e {directory}/hold ]; do sleep 0.02; done; exec $REAL "$@"'
+    stubbed_programs(directory / "held", server.programs, pg_dump=held, pg_dumpall=held)
     return Ledger(server, PlanOnDisk.for_database(directory, server.conninfo(DBNAME)))
 
 
@@ -129,6 +149,11 @@ def contents(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file()
     }
+
+
+def checksums(bodies: Mapping[str, bytes]) -> dict[str, str]:
+    """Return what tells whether bodies differ: in a failed assertion megabytes would be unreadable."""
+    return {name: hashlib.sha256(body).hexdigest() for name, body in bodies.items()}
 
 
 def clear_texts(directory: Path) -> list[str]:

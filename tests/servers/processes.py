@@ -11,7 +11,7 @@ import psutil
 POLL_SECONDS = 0.002
 
 
-def eventually(happened: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def eventually(happened: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Look every 2 ms until something has happened; fail loudly after `seconds`."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -56,7 +56,9 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    yield
-    thread.join()
-    if failures:
-        raise failures[0]
+    try:
+        yield
+    finally:
+        thread.join()
+        if failures:  # of which what went wrong in the block is a consequence
+            raise failures[0]

@@ -42,6 +42,7 @@ def ledger(ledger_with_a_backup: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     yield ledger_with_a_backup
+    ledger_with_a_backup.let_programs_go()
     plan.settings = settings
     plan.write()
     for made in set(folders.iterdir()) - known:

@@ -106,12 +106,14 @@ def test_a_session_terminated_half_way_costs_the_attempt_only(
         eventually(lambda: not ledger.sessions(application), "the session is gone")
         go_on(stopped)
 
+    ledger.hold_programs()
     with meanwhile(terminate):
         cause = ledger.failed()
     assert isinstance(cause, ConnectionLost)
     assert re.search(said, cause.message)  # libpq tells the one or the other
     assert "server's log" in cause.hint
 
+    ledger.hold_programs()
     ledger.plan.write(attempts=2)
     before = ledger.stored()
     with meanwhile(terminate):

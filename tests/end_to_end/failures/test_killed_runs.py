@@ -46,8 +46,8 @@ def test_a_run_killed_when(ledger: Ledger, tmp_path: Path, moment: str) -> None:
         eventually(lambda: _reached(run, moment), moment)
         run.process.kill()
         run.ended()
-        eventually(lambda: not run.programs(), "the programs of the killed run ended", 10)
-        eventually(lambda: not ledger.sessions("pg%"), "its sessions ended", 10)
+        eventually(lambda: not run.programs(), "the programs of the killed run ended")
+        eventually(lambda: not ledger.sessions("pg%"), "its sessions ended")
     assert clear_texts(ledger.plan.directory) == []
     committed = _committed(ledger)
     # from the other two it is only a short way to the manifest
@@ -74,6 +74,8 @@ def test_a_cancelled_run_ends_pg_dump_on_the_server_and_leaves_nothing(
     ledger: Ledger, tmp_path: Path, moment: str, end: Callable[[Run], None]
 ) -> None:
     before = ledger.stored()
+    if moment == "amid the rows":
+        ledger.hold_programs()
     with started_backup(ledger, tmp_path / "log") as run:
         if moment == "amid the rows":
             ledger.halt_in_the_middle(of=run.pid)

@@ -57,6 +57,7 @@ def test_a_pg_dump_killed_half_way_is_the_cause(
         end(pg_dump)
         go_on(stopped)
 
+    ledger.hold_programs()
     with meanwhile(kill):
         cause = ledger.failed()
     assert isinstance(cause, ProgramFailed)
@@ -71,6 +72,7 @@ def test_a_gpg_killed_half_way_is_the_cause(ledger: Ledger, number: int) -> None
         stopped[number].kill()
         go_on(stopped)
 
+    ledger.hold_programs()
     with meanwhile(kill):
         cause = ledger.failed()
     assert isinstance(cause, ProgramFailed)

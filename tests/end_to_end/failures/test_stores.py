@@ -14,7 +14,7 @@ from flows.catalogue import committed_backups, read_store
 from flows.core.errors import CopiesMissing
 from flows.core.verification import Verdict
 from flows.tasks import outbound
-from tests.servers.ledger import Ledger, contents
+from tests.servers.ledger import Ledger, checksums, contents
 from tests.servers.processes import children, go_on, meanwhile
 from tests.servers.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BrokenLine, S3Server, broken_line, start_s3
 
@@ -120,7 +120,7 @@ def test_a_store_that_dies_half_way_fails_the_backup_and_prune_clears_what_it_ke
 
     line.mend()
     ledger.plan.back_up()  # what began after the newest backup might be one that still runs
-    whole = {key: body for key, body in _objects(bucket).items() if key not in left}
+    whole = {key: sha256 for key, sha256 in _objects(bucket).items() if key not in left}
     assert len(whole) > len(before)
     monkeypatch.setattr(S3Store, "now", lambda _: datetime.now(UTC) + timedelta(hours=25))
     ledger.plan.prune()
@@ -151,6 +151,7 @@ def test_a_dump_that_is_killed_leaves_no_part_of_an_upload(
         pg_dump.kill()
         go_on(stopped)
 
+    ledger.hold_programs()
     with meanwhile(kill):
         cause = ledger.failed()
     assert cause.message == "pg_dump was ended by SIGKILL"
@@ -204,5 +205,5 @@ def _offsite(ledger: Ledger, endpoint_url: str, *, secret: str = SECRET_ACCESS_K
     }
 
 
-def _objects(store: S3Store) -> dict[str, bytes]:
-    return {found.key: store.read(found.key) for found in store.list()}
+def _objects(store: S3Store) -> dict[str, str]:
+    return checksums({found.key: store.read(found.key) for found in store.list()})
