@@ -130,7 +130,7 @@ def test_a_server_that_hangs_is_given_up_after_the_time_out(slack: SlackStub) ->
     with pytest.raises(AlertError, match="no answer in time"):
         alert_to(slack.url, timeout_seconds=1).send(ALERT)
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
 
 
 def test_a_refused_connection_is_an_error() -> None:

@@ -298,7 +298,7 @@ def test_a_killed_gpg_is_noticed_while_the_source_gives_nothing(recipients: Prep
         wait_until(lambda: bool(running_gpg()), "gpg")
         running_gpg()[0].kill()
         with pytest.raises(ProgramFailed, match="SIGKILL"):
-            running.result(timeout=3)
+            running.result(timeout=20)
 
 
 def test_another_link_that_fails_ends_gpg_and_stays_the_first_cause(recipients: PreparedRecipients) -> None:
@@ -308,7 +308,7 @@ def test_another_link_that_fails_ends_gpg_and_stays_the_first_cause(recipients: 
         wait_until(lambda: bool(sink.body), "the stream")
         chain.fail(cause)
         with pytest.raises(StreamAborted):
-            running.result(timeout=3)
+            running.result(timeout=20)
     assert chain.first_cause is cause
     assert sink.end == "aborted by StreamAborted"
     assert not running_gpg()
@@ -322,7 +322,7 @@ def test_a_pipe_that_aborts_before_its_writer_tells_the_chain_is_not_the_first_c
         running = pool.submit(encrypt, pipe.read(), recipients, CollectingSink(), chain)
         pipe.abort(cause)
         with pytest.raises(StreamAborted):
-            running.result(timeout=3)
+            running.result(timeout=20)
     chain.fail(cause)
     assert chain.first_cause is cause
 
@@ -420,7 +420,7 @@ def test_closing_a_decryption_early_kills_gpg_at_once(
     started = time.monotonic()
     stream.close()
     assert not running_gpg()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4.5
 
 
 def test_a_decryption_whose_source_fails_raises_what_the_source_raised(
@@ -474,5 +474,5 @@ def test_a_source_that_hangs_does_not_hold_up_the_failure(
     started = time.monotonic()
     with pytest.raises(ProgramFailed, match="SIGKILL"):
         encrypt(stuck(), recipients, CollectingSink(), Chain())
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9
     release.set()

@@ -342,7 +342,7 @@ def test_the_end_does_not_wait_for_sessions_and_leaves_nothing(root: Path) -> No
         process = postmaster(server)
         busy = connect(server, dbname="postgres")
         started = time.monotonic()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
     assert not process.is_running()
     assert list(root.iterdir()) == []
     busy.close()

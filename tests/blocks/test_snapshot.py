@@ -346,7 +346,7 @@ def test_a_counting_can_be_cancelled_from_another_thread(
         held.cancel()
         with pytest.raises(StreamAborted, match="cancelled"):
             counting.result(10)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 8
         with pytest.raises(StreamAborted):
             held.count_rows()
 

@@ -181,7 +181,7 @@ def site(
 @pytest.fixture(scope="module")
 def due_at(site: Site) -> datetime:
     """The minute at which three plans are due, once; what other tests do until then costs no waiting."""
-    at = (datetime.now(UTC) + timedelta(seconds=85)).replace(second=0, microsecond=0)
+    at = (datetime.now(UTC) + timedelta(seconds=100)).replace(second=0, microsecond=0)
     site.apply(f"{at.minute} {at.hour} {at.day} {at.month} *")
     return at
 

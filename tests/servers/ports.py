@@ -11,7 +11,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_until(answers: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+def wait_until(answers: Callable[[], bool], what: str, seconds: float = 60.0) -> None:
     """Poll `answers` until it is true; fail loudly after `seconds`."""
     deadline = time.monotonic() + seconds
     while not answers():

@@ -89,7 +89,7 @@ def test_a_server_that_accepts_and_never_answers_is_given_up(
     began = time.monotonic()
     with pytest.raises(StoreUnreachable, match="no answer"):
         use(store)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15
 
 
 def test_a_server_that_drops_packets_is_given_up_within_half_a_minute() -> None:
