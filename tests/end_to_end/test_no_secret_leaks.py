@@ -117,8 +117,6 @@ def discreet(
     setup_logging()
     logger = logging.getLogger("prefect")  # which does not pass its records on to the root's handlers
     logger.addHandler(caplog.handler)
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o711)  # the scratch server's user passes through
     for name in ("spool", "store"):
         (tmp_path / name).mkdir()
     temporary = Path(tempfile.mkdtemp())  # short, for the scratch server's socket lies in it

@@ -1,6 +1,7 @@
 """Throw-away key pairs for tests, each made at its first use and once a session."""
 
 import atexit
+import os
 import shutil
 import subprocess
 import tempfile
@@ -127,9 +128,18 @@ def _gpg(homedir: Path, *arguments: str, passphrase: str = "", at: str = "", std
     clock = ("--faked-system-time", at) if at else ()
     return subprocess.run(
         ("gpg", "--homedir", homedir, "--batch", "--no-tty", *clock,
-         "--pinentry-mode", "loopback", "--passphrase", passphrase, *arguments),
+         "--pinentry-mode", "loopback", "--passphrase-file", _file_of(passphrase), *arguments),
         input=stdin, check=True, capture_output=True,
     ).stdout  # fmt: skip
+
+
+@cache
+def _file_of(passphrase: str) -> Path:
+    """Return a file that holds it: tests look for it in the arguments of all processes."""
+    descriptor, name = tempfile.mkstemp(dir=_root())
+    with os.fdopen(descriptor, "w") as file:
+        file.write(passphrase)
+    return Path(name)
 
 
 @cache
