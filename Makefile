@@ -19,7 +19,7 @@ demo-ui: ## the same with Prefect's server, workers and UI
 
 test: ## run all tests; ARGS="-k slack" runs some
 	@deployments/set_up.sh --tests
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: ## lint, formatting and types
 	@deployments/set_up.sh --tests

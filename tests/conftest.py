@@ -1,6 +1,11 @@
 """What every test may ask for: real PostgreSQL servers, one of each major for the whole session."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +13,22 @@ from blocks import references
 from tests.servers.postgres import PostgresServer, programs, start_postgres
 
 SETTINGS = {"max_prepared_transactions": "2"}
+LONGEST_FIRST = ("test_readme.py", "test_demo.py", "test_deployed.py")
+
+
+def pytest_configure() -> None:
+    """Give each of several processes temporary files of its own: a scratch server sweeps what others left."""
+    if name := os.environ.get("PYTEST_XDIST_WORKER"):
+        directory = Path(tempfile.mkdtemp(prefix=f"pgsalvo-{name}-"))
+        directory.chmod(0o755)  # servers of other users lie in it
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process waits for another at the end."""
+    order = {name: number for number, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(autouse=True)
