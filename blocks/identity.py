@@ -85,6 +85,8 @@ class Properties:
     Args:
         locale_provider: `c` libc, `i` ICU, `b` builtin.
         locale: The provider's own, if it is not libc.
+        icu_rules: Further rules of an ICU collation that is the default.
+        collation_version: Of the default collation, as its provider told when the database was made.
         needs_icu: An ICU collation is the default or in use.
         access_privileges: The items of pg_database.datacl; empty means the default ones.
     """
@@ -94,6 +96,8 @@ class Properties:
     ctype: str
     locale_provider: Literal["c", "i", "b"]
     locale: str | None
+    icu_rules: str | None
+    collation_version: str | None
     needs_icu: bool
     access_privileges: tuple[str, ...]
 
@@ -146,12 +150,15 @@ def properties(session: Session) -> Properties:
     major = session.info.server_version // 10_000
     provider = "datlocprovider::text" if major >= 15 else "'c'"
     locale = "datlocale" if major >= 17 else "daticulocale" if major >= 15 else "NULL"
+    rules = "daticurules" if major >= 16 else "NULL"
+    version = "datcollversion" if major >= 15 else "NULL"
     (row,) = _rows(
         session,
-        f"SELECT pg_encoding_to_char(encoding), datcollate, datctype, {provider}, {locale},"  # noqa: S608 - constants
+        "SELECT pg_encoding_to_char(encoding), datcollate, datctype,"  # noqa: S608 - constants
+        f" {provider}, {locale}, {rules}, {version},"
         " coalesce(datacl::text[], '{}') FROM pg_database WHERE datname = current_database()".encode(),
     )
-    encoding, collate, ctype, locale_provider, own_locale, privileges = row
+    encoding, collate, ctype, locale_provider, own_locale, icu_rules, collation_version, privileges = row
     (uses_icu,) = _row(session, _USES_ICU)
     return Properties(
         encoding=encoding,
@@ -159,6 +166,8 @@ def properties(session: Session) -> Properties:
         ctype=ctype,
         locale_provider=locale_provider,
         locale=own_locale,
+        icu_rules=icu_rules,
+        collation_version=collation_version,
         needs_icu=uses_icu or locale_provider == "i",
         access_privileges=tuple(privileges),
     )

@@ -27,7 +27,7 @@ from flows.core.naming import (
     started_at,
 )
 from flows.core.retention import CatalogueEntry
-from flows.core.verification import Verdict, VerificationRecord
+from flows.core.verification import FULL, Verdict, VerificationRecord
 
 LARGEST_DOCUMENT_BYTES = 16 << 20
 
@@ -211,7 +211,10 @@ def _check_place(document: Manifest, plan: str, identifier: BackupId, sizes: dic
 def _counting(
     store: Store, plan: str, identifier: BackupId, sizes: dict[str, int], manifest_sha256: str
 ) -> VerificationRecord | None:
-    """Return the record that counts: the newest of this very manifest that is not `unverifiable`, if any."""
+    """Return the record that counts: the newest of this very manifest that is not `unverifiable`, if any.
+
+    A cheaper proof than the full one counts only against a backup, never for it.
+    """
     names = [name for name in sizes if name.startswith("verifications/") and name.endswith(".json")]
     unverifiable = None
     for name in sorted(names, reverse=True):
@@ -221,6 +224,8 @@ def _counting(
         except (ManifestError, ObjectMissing):
             continue
         if (record.backup_id, record.manifest_sha256) != (identifier, manifest_sha256):
+            continue
+        if record.tier != FULL and record.verdict is not Verdict.FAILED:
             continue
         if record.verdict is not Verdict.UNVERIFIABLE:
             return record

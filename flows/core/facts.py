@@ -10,17 +10,53 @@ from flows.core.naming import BackupId
 
 FORMAT_VERSION: Final = 1
 
+Proof = Literal["none", "rows", "content"]
+
 
 class _Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
 
 class TableRows(_Fact):
-    """Rows of one table itself, without its children's; the name is two strings, never joined."""
+    """Rows of one table itself, without its children's; the name is two strings, never joined.
+
+    Args:
+        content: Fingerprint of all rows in whatever order, a decimal number; None where none was taken.
+        size_bytes: On the source's disk, as of its last VACUUM or ANALYZE.
+    """
 
     schema_name: str
     table: str
     rows: int
+    content: str | None = None
+    size_bytes: int = 0
+
+
+class LargeObjects(_Fact):
+    """All large objects together; `content` as of a table's rows."""
+
+    count: int
+    size_bytes: int
+    content: str | None = None
+
+
+class CatalogObject(_Fact):
+    """One object as the catalogue describes it; its kind and its name tell it from all others.
+
+    Args:
+        kind: In PostgreSQL's own words, lower case: `table`, `column`, `event trigger`.
+        name: In parts, never joined: schema, relation, column; of a function the types of its arguments last.
+        owner: None for what has no owner of its own, such as a column.
+        grants: By role (empty for PUBLIC) what it may do beyond the kind's default rights, such as
+            `SELECT` or `SELECT with grant option`; what the default gives and was taken away reads `-USAGE`.
+        properties: Everything else that a dump carries, by name; absent where PostgreSQL's default holds.
+    """
+
+    kind: str
+    name: tuple[str, ...]
+    owner: str | None = None
+    grants: dict[str, tuple[str, ...]] = {}
+    properties: dict[str, str] = {}
 
 
 class SequenceValue(_Fact):
@@ -58,12 +94,20 @@ class DatabaseProperties(_Fact):
     collate: str
     ctype: str
     locale_provider: Literal["c", "i", "b", "d"] = "c"
+    locale: str | None = None
+    icu_rules: str | None = None
+    collation_version: str | None = None
     needs_icu: bool = False
     access_privileges: tuple[str, ...] = ()
 
 
 class Facts(_Fact):
-    """Everything that a verification holds a restore against."""
+    """Everything that a verification holds a restore against.
+
+    Args:
+        proof: What was taken of each table: nothing, its rows' number, or their content too.
+        objects: None in facts of a release that took none; the same for `large_objects`.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     backup_id: BackupId
@@ -73,9 +117,11 @@ class Facts(_Fact):
     server_major: int
     system_identifier: str
     dbname: str
-    proof: Literal["rows"] = "rows"
+    proof: Proof = "rows"
     properties: DatabaseProperties
     tables: tuple[TableRows, ...]
+    objects: tuple[CatalogObject, ...] | None = None
+    large_objects: LargeObjects | None = None
     sequences: tuple[SequenceValue, ...]
     settings: tuple[DatabaseSetting, ...]
     extensions: tuple[Extension, ...]

@@ -1,13 +1,16 @@
 """A verdict and the record of it that lies beside a backup; it names nothing from inside the database."""
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from flows.core.errors import ManifestUnreadable
 from flows.core.manifest import Sha256
 from flows.core.naming import BackupId
+
+Tier = Literal["full", "schema", "sample"]
+FULL: Final = "full"
 
 
 class Verdict(StrEnum):
@@ -27,7 +30,7 @@ class VerificationRecord(BaseModel):
     backup_id: BackupId
     plan: str
     verdict: Verdict
-    tier: str = "full"
+    tier: str = Field(FULL, description="How much was restored; only a full proof counts for retention.")
     destination: str
     verified_at: AwareDatetime
     manifest_sha256: Sha256

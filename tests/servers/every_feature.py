@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from psycopg import sql
 
+from tests.servers.odd_definitions import NEWER, ODD_DEFINITIONS
 from tests.servers.postgres import UNPRIVILEGED_UID, PostgresServer
 
 ROLES = ("app_owner", "app_readers", "app_auditor", "o'neill & sons", 'say "hi" twice', "Ünïcode.ñ")
@@ -197,9 +198,7 @@ DERIVED_AND_LARGE = """
     COMMENT ON EVENT TRIGGER noticed IS 'noticed';
     CREATE PUBLICATION everything FOR ALL TABLES;
     COMMENT ON PUBLICATION everything IS 'all';
-    CREATE PUBLICATION few FOR TABLE app.orders (id, customer) WHERE (customer > 1);
-    CREATE PUBLICATION of_schema FOR TABLES IN SCHEMA app;
-    ALTER PUBLICATION few OWNER TO admin;
+    CREATE PUBLICATION plain FOR TABLE app.typed, app.refers WITH (publish = 'insert, update');
     CREATE SUBSCRIPTION sub CONNECTION 'host=127.0.0.1 port=1 password=p'
         PUBLICATION p WITH (connect = false);
     COMMENT ON SUBSCRIPTION sub IS 'sub';
@@ -211,12 +210,6 @@ ICU = """
     CREATE COLLATION app.by_icu (provider = icu, locale = 'de');
     CREATE TABLE app.german (v text COLLATE app.by_icu);
 """
-NEWER = {
-    17: """
-        CREATE FUNCTION app.logged_in() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN RETURN; END';
-        CREATE EVENT TRIGGER logged_in ON login EXECUTE FUNCTION app.logged_in();
-    """
-}
 
 DATABASE = "every"
 
@@ -240,6 +233,7 @@ def every_feature(server: PostgresServer) -> Iterator[str]:
             TABLES,
             PARTITIONS,
             DERIVED_AND_LARGE,
+            ODD_DEFINITIONS,
         ):
             server.execute(statements, DATABASE)
         server.execute(
