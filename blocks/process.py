@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from blocks.elsewhere import Elsewhere, Tether
 from blocks.errors import ProgramFailed, ProgramMissing, ProgramSilent
 from blocks.spool import CHUNK_BYTES
 
@@ -42,6 +43,7 @@ class Command:
         uid: Run as this user and group (needs root); None keeps ours.
         gid: A group other than the user's own number.
         isolated: Inherit no variable but PATH, and start in `/`: for a server that runs what others wrote.
+        elsewhere: What is to be known if argv is only the client of a program that is no child of ours.
     """
 
     argv: tuple[str, ...]
@@ -50,10 +52,11 @@ class Command:
     uid: int | None = None
     gid: int | None = None
     isolated: bool = False
+    elsewhere: Elsewhere | None = None
 
     @property
     def name(self) -> str:
-        return Path(self.argv[0]).name
+        return self.elsewhere.name if self.elsewhere else Path(self.argv[0]).name
 
 
 class Process:
@@ -61,20 +64,24 @@ class Process:
 
     def __init__(self, command: Command, *, feed: bool = False) -> None:
         self.command = command
+        environment = _environment(command)
+        self._tether = Tether(command.elsewhere, environment)
         try:
             self._popen = subprocess.Popen(
                 command.argv,
                 stdin=subprocess.PIPE if feed else subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=self._tether.stdout,
                 stderr=subprocess.PIPE,
-                env=_environment(command),
-                cwd="/" if command.isolated else None,
+                env=environment,
+                cwd="/" if command.isolated else self._tether.directory,
                 pass_fds=command.pass_fds,
                 bufsize=0,
                 **_identity(command),
             )
         except OSError as error:
+            self._tether.end(0)
             raise ProgramMissing(f"cannot start {command.argv[0]}: {error.strerror}") from error
+        self._tether.attach(self._popen)
         _widen(self._popen.stdin)
         _widen(self._popen.stdout)
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
@@ -149,15 +156,18 @@ class Process:
             timer = threading.Timer(TERMINATION_SECONDS, self._kill)
             timer.daemon = True  # it must not hold up the end of a process that has nothing else to do
             timer.start()
+        else:
+            self._tether.end(self._popen.returncode)
 
     def kill(self) -> None:
         """End the program at once and wait until it is gone."""
         self._kill()
-        self._popen.wait()
+        self._tether.end(self._popen.wait())
 
     def _kill(self) -> None:
         if self._popen.poll() is None:
             self._popen.kill()
+            self._tether.end(-signal.SIGKILL)
 
     def _collect_stderr(self) -> None:
         assert self._popen.stderr is not None  # noqa: S101 - always piped
@@ -180,6 +190,7 @@ class Process:
                 self._popen.wait(TERMINATION_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()
+        self._tether.end(self._popen.returncode)
         for stream in (self._popen.stdin, self._popen.stdout):
             if stream is not None:
                 try:

@@ -1,15 +1,18 @@
 """What a dump asks of the scratch server before it can be restored there."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blocks.errors import ScratchLacks
-from blocks.scratch import ScratchServer
+from blocks.scratch_collations import OwnCollation, ProviderLocale, collation_version, lacking_collations
+from blocks.scratch_roles import Scratch
 from blocks.spool import free_bytes
-from flows.core.facts import Facts
+from flows.core.facts import CatalogObject, DatabaseProperties, Facts
 from flows.core.manifest import Manifest
+from flows.core.needed_roles import needed_roles
+from flows.core.reach import reaches_out
 
-SCRATCH_DATABASE = "restored"
 RESTORED_SHARE = 2.0  # of the dump's size before compression
 
 _SCHEMAS_TO_OPEN = r"""
@@ -30,33 +33,74 @@ _FUNCTIONS_TO_OPEN = """
 
 @dataclass(frozen=True)
 class PreparedScratch:
-    """An empty database in the scratch server, and the role without power that loads it."""
+    """An empty database in the scratch server, and the role without power that loads it.
+
+    Args:
+        notes: How the scratch server differs from the source's, where that does not matter to the verdict.
+        unverifiable_collations: What of the source's sorting cannot be had here.
+    """
 
     dbname: str
     restorer: str
     notes: list[str] = field(default_factory=list)
+    unverifiable_collations: list[str] = field(default_factory=list)
 
 
-def prepare_scratch(scratch: ScratchServer, facts: Facts) -> PreparedScratch:
+def prepare_scratch(scratch: Scratch, facts: Facts) -> PreparedScratch:
     """Make stand-ins for the source's roles, and a database like the source's.
 
     Raises:
-        ScratchLacks: An extension or a collation provider that the dump needs is not here.
+        ScratchLacks: An extension, a language or a collation that the dump needs is not here, or restored
+            code could reach out.
     """
+    notes = [*scratch.notes, *refuse_reach(scratch, facts)]
+    properties = facts.properties
     refuse_lacks(
-        facts.server_major,
+        scratch.major,
         {extension.name for extension in facts.extensions},
-        facts.properties.needs_icu,
+        properties.needs_icu,
         scratch.available_extensions(),
         scratch.has_icu(),
     )
-    scratch.create_stand_in_roles(facts.roles)
+    objects = facts.objects or ()
+    _refuse_missing_languages(scratch, objects)
+    scratch.create_stand_in_roles(needed_roles(facts))
     restorer = scratch.create_restorer()
-    properties = facts.properties
-    notes = scratch.create_database(
-        SCRATCH_DATABASE, properties.encoding, properties.collate, properties.ctype, restorer
+    unverifiable = scratch.create_database(
+        scratch.dbname,
+        properties.encoding,
+        properties.collate,
+        properties.ctype,
+        restorer,
+        _own_locale(properties),
     )
-    return PreparedScratch(SCRATCH_DATABASE, restorer, notes)
+    with scratch.connect(scratch.dbname) as session:
+        if lacking := lacking_collations(session, _used_collations(objects), _own_collations(objects)):
+            raise ScratchLacks(
+                f"the scratch server has no collation {', '.join(sorted(lacking))}",
+                "install the locales on its host (apt-get install locales-all), before its initdb",
+            )
+        here, there = collation_version(session), properties.collation_version
+    if not unverifiable and here and there and here != there:
+        notes.append(f"text is sorted by version {here} of the locale here, by {there} on the source")
+    return PreparedScratch(scratch.dbname, restorer, notes, unverifiable)
+
+
+def refuse_reach(scratch: Scratch, facts: Facts) -> list[str]:
+    """Raise `ScratchLacks` if restored code could use a network that this scratch server is not cut off from.
+
+    Returns:
+        A note, if it has a network and nothing can use it.
+    """
+    if scratch.is_off_network:
+        return []
+    if reaching := reaches_out(facts):
+        raise ScratchLacks(
+            "restored code cannot be kept off the network here, and the dump holds what can use it: "
+            + ", ".join(reaching),
+            "verify where user namespaces are allowed (or as root), or with a scratch server in a container",
+        )
+    return ["restored code is not kept off the network here, but nothing in the dump can use it"]
 
 
 def refuse_lacks(
@@ -87,7 +131,7 @@ def refuse_too_little_disk(manifest: Manifest, directory: Path) -> None:
         )
 
 
-def open_up(scratch: ScratchServer, prepared: PreparedScratch) -> None:
+def open_up(scratch: Scratch, prepared: PreparedScratch) -> None:
     """Let every stand-in use what has been restored so far, whoever's it is.
 
     On the source superusers and memberships may see to that; here it is a matter of the scratch server only.
@@ -96,3 +140,38 @@ def open_up(scratch: ScratchServer, prepared: PreparedScratch) -> None:
         for query in (_SCHEMAS_TO_OPEN, _FUNCTIONS_TO_OPEN):
             for (statement,) in session.execute(query, [scratch.insiders, scratch.insiders]).fetchall():
                 session.execute(statement)
+
+
+def _refuse_missing_languages(scratch: Scratch, objects: Iterable[CatalogObject]) -> None:
+    """Raise `ScratchLacks` for languages that older servers created without an extension."""
+    needed = {item.name[-1] for item in objects if item.kind == "language"}
+    if needed and (missing := needed - scratch.languages() - scratch.available_extensions()):
+        raise ScratchLacks(
+            f"the scratch server of PostgreSQL {scratch.major} has no language {', '.join(sorted(missing))}",
+            f"install it on its host, for example: apt-get install postgresql-plpython3-{scratch.major}",
+        )
+
+
+def _own_locale(properties: DatabaseProperties) -> ProviderLocale | None:
+    provider = properties.locale_provider
+    if properties.locale is None or (provider != "i" and provider != "b"):
+        return None
+    return ProviderLocale(provider, properties.locale, properties.icu_rules)
+
+
+def _used_collations(objects: Iterable[CatalogObject]) -> set[str]:
+    return {item.properties["collation"] for item in objects if "collation" in item.properties}
+
+
+def _own_collations(objects: Iterable[CatalogObject]) -> list[OwnCollation]:
+    return [
+        OwnCollation(
+            ".".join(item.name),
+            item.properties.get("provider", ""),
+            item.properties.get("locale", ""),
+            item.properties.get("collate", ""),
+            item.properties.get("ctype", ""),
+        )
+        for item in objects
+        if item.kind == "collation"
+    ]

@@ -131,7 +131,7 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
             raise ScratchLacks("the scratch server's disk became full", "free some space for it")
         with scratch.connect(prepared.dbname) as session:
             comparison = compare(facts, inbound.look(session))
-    return _judged(facts, comparison, outcome, prepared.notes)
+    return _judged(facts, comparison, outcome, [*prepared.notes, *prepared.unverifiable_collations])
 
 
 def _judged(facts: Facts, comparison: Comparison, outcome: RestoreOutcome, notes: list[str]) -> Proof:

@@ -9,13 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 
+from blocks import scratch_launch
 from blocks.errors import ScratchError
 from blocks.pgtools import Search, ServerPrograms, find_server
 from blocks.scratch import ScratchServer, scratch_root, sweep_scratch
@@ -114,12 +114,25 @@ def test_the_server_is_fast_and_forgetful(scratch: ScratchServer, setting: str, 
 
 
 def test_no_process_of_the_server_listens_on_a_network(scratch: ScratchServer) -> None:
-    server = postmaster(scratch)
-    connections = server.net_connections("inet")
-    for process in server.children():
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):  # a session that ends just now
-            connections += process.net_connections("inet")
-    assert connections == []
+    """Sockets of all kinds are listed for its namespace, in which nobody else is; a list has a heading."""
+    network = Path(f"/proc/{postmaster(scratch).pid}/net")
+    assert scratch.is_off_network
+    assert network.joinpath("tcp").read_text() != Path("/proc/net/tcp").read_text()
+    for name in ("tcp", "tcp6", "udp", "udp6", "raw"):
+        assert len(network.joinpath(name).read_text().splitlines()) == 1
+
+
+def test_where_no_namespace_can_be_had_the_server_runs_and_tells(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch_launch, "can_do_without_network", lambda _: False)
+    with ScratchServer(server_programs(17), root) as server:
+        assert not server.is_off_network
+        assert value(server, "SELECT 1", dbname="template1") == 1
+        namespaces = [
+            Path(f"/proc/{process}/ns/net").readlink() for process in (postmaster(server).pid, "self")
+        ]
+        assert namespaces[0] == namespaces[1]
 
 
 def test_nobody_else_can_enter_the_servers_directories(scratch: ScratchServer) -> None:
