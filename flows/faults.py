@@ -73,6 +73,13 @@ def nearest(word: str, known: Iterable[str], otherwise: str) -> str:
     return f"{otherwise}: {', '.join(known)}" if known else ""
 
 
+def close_to(value: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return "did you mean …?" with the nearest known word, whatever its case, or nothing."""
+    in_lower_case = {word.lower(): word for word in sorted(known)}
+    close = difflib.get_close_matches(value.lower(), in_lower_case, 1, likeness)
+    return f"did you mean {in_lower_case[close[0]]}?" if close else ""
+
+
 def table(raw: Any, place: str, example: str) -> Mapping[str, Any]:
     """Return `raw` if it is a table; its value, which may be a secret, is never told."""
     if not isinstance(raw, dict):

@@ -1,67 +1,65 @@
-"""What a restored database holds against its backup's facts: the proof itself, table by table, with pandas.
+"""What a restored database holds against its backup's facts: the proof itself, put together rule by rule.
 
-Apart from the rest of core because only verification needs pandas: nothing else here imports this module.
+Only verification needs pandas, so nothing else of core imports this module and its parts.
 A finding names an object and counts; it never holds a row's value or a setting's.
 """
 
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 
 import pandas as pd
 
-from flows.core.facts import DatabaseSetting, Facts, SequenceValue, TableRows
-from flows.core.verification import Verdict
+from flows.core.facts import CatalogObject, DatabaseSetting, Facts, LargeObjects, SequenceValue, TableRows
+from flows.core.findings import Check, Finding, Rule, quoted, verdict_of
+from flows.core.object_comparison import compare_objects
+from flows.core.row_comparison import compare_rows, compared, content_check, names_of, row_findings, without
+from flows.core.state_comparison import Part, compare_large_objects, compare_sequences, compare_settings
+from flows.core.verification import Tier, Verdict
 
-Rule = Literal[
-    "ROWS_DIFFER",
-    "OBJECT_MISSING",
-    "OBJECT_UNEXPECTED",
-    "SEQUENCE_BEHIND",
-    "SETTING_DIFFERS",
-    "EMPTY_RESTORE",
-    "RESTORE_ERROR",
-]
-_KEY = ["schema_name", "table"]
-_STATUS = {"both": "equal", "left_only": "missing", "right_only": "unexpected"}
-_PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+__all__ = ["Comparison", "Finding", "RestoredState", "Rule", "compare", "compare_rows", "quoted"]
+
+_TABLES = ("table", "partitioned table")
+_OBJECT_RULES: tuple[Rule, ...] = ("DEFINITION_DIFFERS", "OWNER_DIFFERS", "GRANT_DIFFERS")
+_EXISTENCE_RULES: tuple[Rule, ...] = ("OBJECT_MISSING", "OBJECT_UNEXPECTED")
+_ONLY_DEFINITIONS = "only definitions were restored"
+_ONLY_COUNTED = "rows were counted, but their content was not read"
+_OLDER_FACTS = "the facts are of an older release, which read neither definitions nor owners nor rights"
 
 
 @dataclass(frozen=True)
 class RestoredState:
-    """What was counted in the restored database, by the same queries as the facts.
+    """What was found in the restored database, by the same queries as the facts.
 
     Args:
         settings: None where nobody applied them, so that there is nothing to compare.
+        objects: None where nobody read them; the same for `large_objects`.
+        major: Of the server that it was restored into; 0 if it is the source's.
     """
 
     tables: tuple[TableRows, ...]
     sequences: tuple[SequenceValue, ...] = ()
     settings: tuple[DatabaseSetting, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One difference.
-
-    Args:
-        object: Written as SQL would: `public.orders`, `"odd.name"."a ""b"`.
-        message: For a person; counts and kinds only.
-    """
-
-    rule: Rule
-    severity: Literal["error", "warning"]
-    object: str
-    message: str
+    objects: tuple[CatalogObject, ...] | None = None
+    large_objects: LargeObjects | None = None
+    major: int = 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tables side by side, and what differs."""
+    """All tables side by side, and what differs.
+
+    Args:
+        rows: As `compare_rows` returns it.
+        kinds: One line a kind of object: expected, restored, equal, missing, unexpected, different.
+        checks: Of each rule that a comparison can look at, whether it did.
+        notes: What was compared only in part.
+    """
 
     rows: pd.DataFrame
     findings: list[Finding]
+    kinds: pd.DataFrame = field(default_factory=pd.DataFrame)
+    checks: dict[Rule, Check] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def equal_tables(self) -> int:
@@ -73,131 +71,143 @@ class Comparison:
         return int(self.rows.loc[self.rows["status"] == "equal", "restored"].sum())
 
     @property
+    def unchecked(self) -> list[str]:
+        """What was not compared, each with its reason once."""
+        return [*self.notes, *dict.fromkeys(check.why for check in self.checks.values() if not check.count)]
+
+    @property
     def verdict(self) -> Verdict:
-        failed = any(finding.severity == "error" for finding in self.findings)
-        return Verdict.FAILED if failed else Verdict.VERIFIED
+        return verdict_of(self.findings)
 
 
-def compare(facts: Facts, restored: RestoredState) -> Comparison:
+def compare(
+    facts: Facts,
+    restored: RestoredState,
+    *,
+    tier: Tier = "full",
+    sampled: Collection[tuple[str, str]] | None = None,
+) -> Comparison:
     """Return how a restored database differs from what the snapshot held; missing tables stand in `rows` too.
 
-    An error: a table or sequence that is missing, other row counts, a sequence that would hand out a
+    An error: a table, sequence or object that is missing, other rows, a sequence that would hand out a
     value again, a setting that is missing or other, rows in a table that the facts do not know. Only a
     warning: an empty table, a sequence or a setting that the facts do not know, for nothing is lost by it.
+
+    Args:
+        tier: `schema`: no rows were restored; `sample`: only those of some tables.
+        sampled: The (schema, table) pairs of a sample; of all others no rows are compared.
     """
-    rows = compare_rows(facts.tables, restored.tables)
-    empty = bool(facts.tables) and not restored.tables
-    findings = [
-        *([_empty_restore(facts)] if empty else _table_findings(rows)),
-        *_sequence_findings(facts.sequences, restored.sequences),
-        *(() if restored.settings is None else _setting_findings(facts.settings, restored.settings)),
+    without_values = _ONLY_DEFINITIONS if tier == "schema" else ""
+    rows, row_part = _rows(facts, restored, tier, sampled or ())
+    sequences = compare_sequences(facts.sequences, restored.sequences, without_values)
+    kinds, objects = _objects(facts, restored, tier)
+    objects.findings = _untold(objects.findings, [*row_part.findings, *sequences.findings])
+    parts = [
+        row_part,
+        sequences,
+        objects,
+        compare_settings(facts.settings, restored.settings),
+        compare_large_objects(facts.large_objects, restored.large_objects, without_values),
     ]
-    return Comparison(rows, findings)
-
-
-def compare_rows(expected: Iterable[TableRows], restored: Iterable[TableRows]) -> pd.DataFrame:
-    """Return one line a table, sorted by name (an outer merge sorts), keyed on the pair of schema and table.
-
-    Columns: `schema_name`, `table`; `expected`, `restored`, `difference` (Int64, NA where a side lacks
-    the table); `status`: equal, differs, missing or unexpected.
-
-    Raises:
-        pandas.errors.MergeError: A side names a table twice.
-    """
-    frame = _frame(expected, "expected").merge(
-        _frame(restored, "restored"), how="outer", on=_KEY, indicator="status", validate="one_to_one"
+    return Comparison(
+        rows,
+        [finding for part in parts for finding in part.findings],
+        kinds,
+        {rule: check for part in parts for rule, check in part.checks.items()},
+        [note for part in parts for note in part.notes],
     )
-    frame["difference"] = frame["restored"] - frame["expected"]
-    status = frame["status"].map(_STATUS).astype("str")
-    frame["status"] = status.mask(frame["difference"].ne(0).fillna(False).astype("bool"), "differs")
-    columns = [*_KEY, "expected", "restored", "difference", "status"]
-    return frame[columns]
 
 
-def quoted(*names: str) -> str:
-    """Return a name as SQL would write it, on one line: plain, quoted, or as U&"…" with escapes."""
-    return ".".join(_quoted(name) for name in names)
+def _rows(
+    facts: Facts, restored: RestoredState, tier: Tier, sampled: Collection[tuple[str, str]]
+) -> tuple[pd.DataFrame, Part]:
+    frame = compare_rows(facts.tables, restored.tables)
+    left_out, why = _left_out(facts, tier, set(names_of(frame)), sampled)
+    frame = without(frame, left_out | _withheld(facts, restored))
+    part = Part(list(row_findings(frame)), _row_checks(facts, frame, why))
+    if tier == "sample" and left_out:
+        part.notes.append(f"rows of {len(left_out):,} tables are not part of the sample")
+    if part.checks["ROWS_DIFFER"].count and facts.proof == "content":
+        part.checks["CONTENT_DIFFERS"], notes = content_check(frame)
+        part.notes += notes
+    expected, found = _tables(facts.tables, facts.objects), _tables(restored.tables, restored.objects)
+    is_known = bool(found) or restored.objects is not None or len(compared(frame)) > 0
+    part.checks["EMPTY_RESTORE"] = _checked(len(expected) if is_known else None, why, "no tables")
+    if expected and is_known and not found:
+        part.findings = [_empty_restore(facts, len(expected))]
+    return frame, part
 
 
-def _quoted(name: str) -> str:
-    if _PLAIN_NAME.fullmatch(name):
-        return name
-    doubled = name.replace('"', '""')
-    if name.isprintable():
-        return f'"{doubled}"'
-    escaped = (c if c.isprintable() and c != "\\" else f"\\+{ord(c):06X}" for c in doubled)
-    return f'U&"{"".join(escaped)}"'
+def _left_out(
+    facts: Facts, tier: Tier, names: set[tuple[str, str]], sampled: Collection[tuple[str, str]]
+) -> tuple[set[tuple[str, str]], str]:
+    """Return (the tables of which no rows are compared, why so if that is all of them)."""
+    if facts.proof == "none":
+        return names, "the source's rows were not counted, as the plan asks for no proof"
+    if tier == "schema":
+        return names, _ONLY_DEFINITIONS
+    return (names - set(sampled), "the sample holds no table") if tier == "sample" else (set(), "")
 
 
-def _frame(tables: Iterable[TableRows], count: str) -> pd.DataFrame:
-    data = [(table.schema_name, table.table, table.rows) for table in tables]
-    return pd.DataFrame(data, columns=[*_KEY, count]).astype(dict.fromkeys(_KEY, "str") | {count: "Int64"})
+def _withheld(facts: Facts, restored: RestoredState) -> set[tuple[str, str]]:
+    """Return the tables that were dumped without their rows on purpose, and came back empty."""
+    empty = {(table.schema_name, table.table) for table in restored.tables if not table.rows}
+    counted = {(table.schema_name, table.table) for table in facts.tables}
+    return empty & _tables((), facts.objects) - counted
 
 
-def _empty_restore(facts: Facts) -> Finding:
+def _row_checks(facts: Facts, frame: pd.DataFrame, why: str) -> dict[Rule, Check]:
+    tables = len(compared(frame))
+    counted = _checked(None if why and not tables else tables, why, "no tables")
+    contents = counted if facts.proof == "content" or not counted.count else Check(None, _ONLY_COUNTED)
+    return {"ROWS_DIFFER": counted, "CONTENT_DIFFERS": contents}
+
+
+def _tables(counted: Iterable[TableRows], objects: Iterable[CatalogObject] | None) -> set[tuple[str, ...]]:
+    """Return the names of all tables, whether they were counted or read from the catalogue."""
+    return {(table.schema_name, table.table) for table in counted} | {
+        thing.name for thing in objects or () if thing.kind in _TABLES
+    }
+
+
+def _empty_restore(facts: Facts, tables: int) -> Finding:
     total = sum(table.rows for table in facts.tables)
-    message = f"no table was restored; {len(facts.tables):,} with {total:,} rows were expected"
-    return Finding("EMPTY_RESTORE", "error", quoted(facts.dbname), message)
+    with_rows = "" if facts.proof == "none" else f" with {total:,} rows"
+    message = f"no table was restored; {tables:,}{with_rows} were expected"
+    return Finding("EMPTY_RESTORE", "error", quoted(facts.dbname), message, "database")
 
 
-def _table_findings(rows: pd.DataFrame) -> Iterator[Finding]:
-    for line in rows[rows["status"] != "equal"].to_dict("records"):
-        name = quoted(line["schema_name"], line["table"])
-        if line["status"] == "missing":
-            message = f"the table was not restored; {line['expected']:,} rows were expected"
-            yield Finding("OBJECT_MISSING", "error", name, message)
-        elif line["status"] == "unexpected":
-            severity: Literal["error", "warning"] = "error" if line["restored"] else "warning"
-            message = f"the facts do not know this table; {line['restored']:,} rows were restored"
-            yield Finding("OBJECT_UNEXPECTED", severity, name, message)
-        else:
-            message = f"{line['expected']:,} rows were expected, {line['restored']:,} were restored"
-            yield Finding("ROWS_DIFFER", "error", name, message)
+def _objects(facts: Facts, restored: RestoredState, tier: Tier) -> tuple[pd.DataFrame, Part]:
+    if facts.objects is None or restored.objects is None:
+        why = _OLDER_FACTS if facts.objects is None else "the restored database's objects were not read"
+        checks: dict[Rule, Check] = dict.fromkeys((*_OBJECT_RULES, "MATVIEW_UNPOPULATED"), Check(None, why))
+        relations = Check(len(facts.tables) + len(facts.sequences), "no tables and no sequences")
+        return pd.DataFrame(), Part([], checks | dict.fromkeys(_EXISTENCE_RULES, relations))
+    majors = (facts.server_major, restored.major or facts.server_major)
+    result = compare_objects(facts.objects, restored.objects, majors=majors)
+    objects = Check(len(facts.objects), "the database holds no objects")
+    checks = dict.fromkeys((*_OBJECT_RULES, *_EXISTENCE_RULES), objects)
+    views = sum(thing.kind == "materialized view" for thing in facts.objects)
+    checks["MATVIEW_UNPOPULATED"] = Check(views, "no materialized views")
+    if tier != "schema":
+        return result.counts, Part(list(result.findings), checks)
+    checks["MATVIEW_UNPOPULATED"] = _checked(None if views else 0, _ONLY_DEFINITIONS, "no materialized views")
+    filled = [finding for finding in result.findings if finding.rule != "MATVIEW_UNPOPULATED"]
+    return result.counts, Part(filled, checks)
 
 
-def _sequence_findings(
-    expected: Iterable[SequenceValue], restored: Iterable[SequenceValue]
-) -> Iterator[Finding]:
-    found = {(sequence.schema_name, sequence.sequence): sequence for sequence in restored}
-    for sequence in sorted(expected, key=lambda item: (item.schema_name, item.sequence)):
-        key = (sequence.schema_name, sequence.sequence)
-        counterpart = found.pop(key, None)
-        if counterpart is None:
-            yield Finding("OBJECT_MISSING", "error", quoted(*key), "the sequence was not restored")
-        elif _is_behind(counterpart, sequence):
-            yield Finding(
-                "SEQUENCE_BEHIND", "error", quoted(*key), "the sequence would hand out values again"
-            )
-    for key in sorted(found):
-        yield Finding("OBJECT_UNEXPECTED", "warning", quoted(*key), "the facts do not know this sequence")
+def _untold(objects: Iterable[Finding], told: Iterable[Finding]) -> list[Finding]:
+    """Return the findings of objects that do not repeat what is told of tables' rows or of sequences."""
+    known = {(finding.rule, finding.object) for finding in told if finding.rule in _EXISTENCE_RULES}
+    known_kinds = (*_TABLES, "sequence")
+    nothing_came = any(finding.rule == "EMPTY_RESTORE" for finding in told)
+    return [
+        finding
+        for finding in objects
+        if not ((finding.rule, finding.object) in known and finding.kind in known_kinds)
+        and not (nothing_came and finding.rule == "OBJECT_MISSING" and finding.kind in _TABLES)
+    ]
 
 
-def _is_behind(restored: SequenceValue, expected: SequenceValue) -> bool:
-    """Tell whether a sequence stands before where it stood when the facts were read.
-
-    It may stand beyond: sequences ignore snapshots, and the source went on while pg_dump began. Beyond
-    is downwards for a negative increment; a sequence that cycles may stand anywhere, once it was used.
-    """
-    if expected.last_value is None:
-        return False
-    if restored.last_value is None:
-        return True
-    progress = restored.last_value - expected.last_value
-    if progress == 0:
-        return restored.is_called < expected.is_called
-    return not expected.cycles and (progress < 0) == (expected.increment >= 0)
-
-
-def _setting_findings(
-    expected: Iterable[DatabaseSetting], restored: Iterable[DatabaseSetting]
-) -> Iterator[Finding]:
-    wanted = {(setting.role, setting.name): setting.value for setting in expected}
-    found = {(setting.role, setting.name): setting.value for setting in restored}
-    for role, name in sorted(wanted.keys() | found.keys(), key=lambda key: (key[0] or "", key[1])):
-        setting = f"{name} of role {quoted(role)}" if role is not None else name
-        if (role, name) not in found:
-            yield Finding("SETTING_DIFFERS", "error", setting, "the setting was not restored")
-        elif (role, name) not in wanted:
-            yield Finding("SETTING_DIFFERS", "warning", setting, "the facts do not know this setting")
-        elif wanted[role, name] != found[role, name]:
-            yield Finding("SETTING_DIFFERS", "error", setting, "the setting has another value")
+def _checked(count: int | None, why_not: str, why_none: str) -> Check:
+    return Check(count, why_not if count is None else why_none)

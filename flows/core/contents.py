@@ -103,6 +103,37 @@ def rights_on_large_objects(entries: Iterable[str]) -> list[str]:
     return [line for line in entries if _from_kind(line).startswith("ACL ")]
 
 
+def sampled_rows(entries: Iterable[str], tables: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the entries of data that a sample restores: its tables' rows, and where sequences stand.
+
+    pg_restore writes names without line breaks and without quotes, so that two odd names may look alike:
+    then both tables' rows are restored.
+    """
+    beginnings = tuple(f"TABLE DATA {_listed(schema)} {_listed(table)} " for schema, table in tables)
+    return [line for line in entries if _from_kind(line).startswith((*beginnings, "SEQUENCE SET "))]
+
+
+def without_what_needs_all_rows(
+    entries: Iterable[str], foreign_keys: Iterable[tuple[str, str, str]]
+) -> list[str]:
+    """Leave out foreign keys, with their comments, and the filling of materialized views.
+
+    Args:
+        foreign_keys: (schema, table, name) of every one.
+    """
+    comments = tuple(
+        f"COMMENT {_listed(schema)} CONSTRAINT {_listed(name)} ON {_listed(table)} "
+        for schema, table, name in foreign_keys
+    )
+    unwanted = ("FK CONSTRAINT ", "MATERIALIZED VIEW DATA ", *comments)
+    return [line for line in entries if not _from_kind(line).startswith(unwanted)]
+
+
+def _listed(name: str) -> str:
+    """Return a name as pg_restore's list shows it."""
+    return name.replace("\n", " ").replace("\r", " ")
+
+
 def _is_defined_as_superuser(kind: str, script: Callable[[], str]) -> bool:
     for beginning, word in _AS_SUPERUSER_WITHOUT.items():
         if kind.startswith(beginning):

@@ -1,0 +1,290 @@
+"""What pg_restore 14 and 18 and psql wrote when a restore was broken on purpose, and what is told of it."""
+
+import pytest
+
+from flows.core.findings import Finding
+from flows.core.restore_errors import classify, is_disk_full
+from flows.core.statements import named_by_statement
+
+UNTOLD = "the server refused it; its words, which may quote a row, are in the encrypted report"
+
+OF_14 = """\
+pg_restore: while PROCESSING TOC:
+pg_restore: from TOC entry 2147; 3456 16516 COLLATION de admin
+pg_restore: error: could not execute query: ERROR:  could not create locale "Q": No such file or directory
+DETAIL:  The operating system could not find any locale data for the locale name "Q".
+Command was: CREATE COLLATION app.de (provider = libc, locale = 'Q');
+
+
+pg_restore: error: could not execute query: ERROR:  collation "app.de" for encoding "UTF8" does not exist
+Command was: ALTER COLLATION app.de OWNER TO admin;
+
+pg_restore: from TOC entry 2; 3079 16388 EXTENSION hsuore (no owner)
+pg_restore: error: could not execute query: ERROR:  could not open extension control file \
+"/usr/share/postgresql/14/extension/hsuore.control": No such file or directory
+Command was: CREATE EXTENSION IF NOT EXISTS hsuore WITH SCHEMA public;
+
+
+pg_restore: from TOC entry 2662; 0 0 COMMENT EXTENSION hsuore
+pg_restore: error: could not execute query: ERROR:  extension "hsuore" does not exist
+Command was: COMMENT ON EXTENSION hsuore IS 'data type for storing sets of (key, value) pairs';
+
+
+pg_restore: from TOC entry 211; 1259 16517 TABLE orders gone
+pg_restore: error: could not execute query: ERROR:  relation "orders" already exists
+Command was: CREATE TABLE app.orders (
+    id integer NOT NULL,
+    total numeric,
+    note text
+);
+
+
+pg_restore: error: could not execute query: ERROR:  role "gone" does not exist
+Command was: ALTER TABLE app.orders OWNER TO gone;
+
+pg_restore: from TOC entry 2653; 0 16540 TABLE DATA hard admin
+pg_restore: error: COPY failed for table "hard": ERROR:  planted 77 value
+DETAIL:  secret
+HINT:  none
+CONTEXT:  PL/pgSQL function app.checks(integer) line 1 at RAISE
+COPY hard, line 1: "77"
+pg_restore: from TOC entry 2509; 2606 16529 FK CONSTRAINT items items_order_fkey admin
+pg_restore: error: could not execute query: ERROR:  insert or update on table "items" violates foreign key \
+constraint "items_order_fkey"
+DETAIL:  Key (order)=(1) is not present in table "orders".
+Command was: ALTER TABLE ONLY app.items
+    ADD CONSTRAINT items_order_fkey FOREIGN KEY ("order") REFERENCES app.orders(id);
+
+
+pg_restore: from TOC entry 2663; 0 0 ACL TABLE items admin
+pg_restore: error: could not execute query: ERROR:  role "gone" does not exist
+Command was: GRANT SELECT ON TABLE app.items TO gone;
+
+
+pg_restore: warning: errors ignored on restore: 9
+"""
+OF_18 = """\
+pg_restore: error: could not execute query: ERROR:  extension "hsuore" is not available
+HINT:  The extension must first be installed on the system where PostgreSQL is running.
+Command was: CREATE EXTENSION IF NOT EXISTS hsuore WITH SCHEMA public;
+
+
+pg_restore: error: could not execute query: ERROR:  function "f" already exists with same argument types
+Command was: CREATE FUNCTION app.f() RETURNS integer
+    LANGUAGE sql
+    AS $$SELECT 1$$;
+
+
+pg_restore: error: could not execute query: ERROR:  collation "app.de" for encoding "UTF8" does not exist
+LINE 2:     v text COLLATE app.de
+                   ^
+Command was: CREATE TABLE app.typed (
+    v text COLLATE app.de
+);
+
+
+pg_restore: error: could not execute query: ERROR:  relation "Odd "x" y" already exists
+Command was: CREATE TABLE app."Odd ""x"" y" (
+    v integer,
+    CONSTRAINT "Odd ""x"" y_v_check" CHECK ((v > 0))
+);
+
+
+pg_restore: error: could not execute query: ERROR:  column "total" of relation "orders" does not exist
+Command was: COPY app.orders (id, total, note) FROM stdin;
+pg_restore: error: COPY failed for table "items": ERROR:  duplicate key value violates unique constraint \
+"items_pkey"
+DETAIL:  Key (id)=(1) already exists.
+CONTEXT:  COPY items, line 1
+pg_restore: error: could not execute query: ERROR:  multiple primary keys for table "items" are not allowed
+Command was: ALTER TABLE ONLY app.items
+    ADD CONSTRAINT items_pkey PRIMARY KEY (id);
+
+
+pg_restore: warning: errors ignored on restore: 7
+"""
+OF_PSQL = """\
+psql:<stdin>:1: ERROR:  role "app" already exists
+psql:<stdin>:2: ERROR:  extension "postgis" is not available
+HINT:  The extension must first be installed on the system where PostgreSQL is running.
+psql:<stdin>:3: ERROR:  division by zero
+psql:<stdin>:6: ERROR:  invalid input syntax for type integer: "secret"
+CONTEXT:  COPY hard, line 1, column v: "secret"
+psql:<stdin>:7: ERROR:  role "nope" does not exist
+psql:<stdin>:8: ERROR:  ICU is not supported in this build
+psql:<stdin>:9: ERROR:  could not create locale "de_XX": No such file or directory
+DETAIL:  The operating system could not find any locale data for the locale name "de_XX".
+"""
+
+
+def told(text: str) -> list[tuple[str, str, str, str]]:
+    return [(found.rule, found.kind, found.object, found.message) for found in classify(text.split("\n"))]
+
+
+def test_each_error_of_pg_restore_14_is_a_finding() -> None:
+    assert told(OF_14) == [
+        (
+            "COLLATION_UNVERIFIABLE",
+            "collation",
+            '"Q"',
+            "the collation is not there; collation app.de needs it",
+        ),
+        ("COLLATION_UNVERIFIABLE", "collation", "app.de", "the collation is not there"),
+        ("EXTENSION_ABSENT", "extension", "hsuore", "the extension is not there"),
+        ("EXTENSION_ABSENT", "extension", "hsuore", "the extension is not there"),
+        ("RESTORE_ERROR", "table", "app.orders", 'relation "orders" already exists'),
+        ("ROLE_ABSENT", "role", "gone", "the role is not there; table app.orders needs it"),
+        ("RESTORE_ERROR", "table", "hard", UNTOLD),
+        (
+            "RESTORE_ERROR",
+            "constraint",
+            "items_order_fkey on app.items",
+            'insert or update on table "items" violates foreign key constraint "items_order_fkey"',
+        ),
+        ("ROLE_ABSENT", "role", "gone", "the role is not there; table app.items needs it"),
+    ]
+
+
+def test_each_error_of_pg_restore_18_is_a_finding() -> None:
+    assert told(OF_18) == [
+        ("EXTENSION_ABSENT", "extension", "hsuore", "the extension is not there"),
+        ("RESTORE_ERROR", "function", "app.f", 'function "f" already exists with same argument types'),
+        (
+            "COLLATION_UNVERIFIABLE",
+            "collation",
+            "app.de",
+            "the collation is not there; table app.typed needs it",
+        ),
+        ("RESTORE_ERROR", "table", 'app."Odd ""x"" y"', 'relation "Odd "x" y" already exists'),
+        ("RESTORE_ERROR", "table", "app.orders", 'column "total" of relation "orders" does not exist'),
+        ("RESTORE_ERROR", "table", "items", "duplicate key value violates unique constraint …"),
+        (
+            "RESTORE_ERROR",
+            "constraint",
+            "items_pkey on app.items",
+            'multiple primary keys for table "items" are not allowed',
+        ),
+    ]
+
+
+def test_each_error_of_psql_is_a_finding() -> None:
+    assert told(OF_PSQL) == [
+        ("RESTORE_ERROR", "", "", 'role "app" already exists'),
+        ("EXTENSION_ABSENT", "extension", "postgis", "the extension is not there"),
+        ("RESTORE_ERROR", "", "", UNTOLD),
+        ("RESTORE_ERROR", "", "", UNTOLD),
+        ("ROLE_ABSENT", "role", "nope", "the role is not there"),
+        ("COLLATION_UNVERIFIABLE", "collation", "collation", "the collation is not there"),
+        ("COLLATION_UNVERIFIABLE", "collation", '"de_XX"', "the collation is not there"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'invalid input syntax for type integer: "planted"',
+        'invalid input value for enum app.mood: "planted"',
+        "value planted is out of range for type smallint",
+        "planted",
+        'customer planted "x" does not exist\nCONTEXT:  PL/pgSQL function f() line 1 at RAISE',
+        'role "planted" does not exist\nCONTEXT:  SQL function "f" statement 1',
+        'extension "planted" is not available\nCONTEXT:  PL/pgSQL function f() line 1 at RAISE',
+        'null value in column "planted" of relation "x" violates not-null constraint\nCONTEXT:  COPY x',
+        "permission denied for table planted\nCONTEXT:  PL/pgSQL function f() line 1 at EXECUTE",
+        "x\nDETAIL:  Failing row contains (planted).",
+        "x\nQUERY:  SELECT planted",
+        "x\nplanted",
+        'relation "x" already exists\nHINT:  planted',
+        'relation "' + "planted" * 99 + '" already exists',
+        'relation "planted\x1b[2J" already exists',
+    ],
+)
+def test_no_value_of_a_row_is_ever_told(said: str) -> None:
+    for begin in (
+        "pg_restore: error: could not execute query: ERROR:  ",
+        "psql:<stdin>:1: ERROR:  ",
+        "ERROR:  ",
+    ):
+        findings = classify(f"{begin}{said}\nCommand was: COPY app.x (v) FROM stdin;".split("\n"))
+        assert [(found.rule, found.object) for found in findings] == [("RESTORE_ERROR", "app.x")]
+        assert "planted" not in repr(findings)
+
+
+def test_an_error_of_pg_restore_itself_is_told_without_its_words() -> None:
+    (finding,) = classify(["pg_restore: error: could not read from input file: planted"])
+    assert finding == Finding(
+        "RESTORE_ERROR",
+        "error",
+        "",
+        "pg_restore or psql failed by itself; its words are in the encrypted report",
+    )
+
+
+def test_warnings_are_no_errors() -> None:
+    lines = [
+        "pg_restore: warning: errors ignored on restore: 3",
+        "pg_restore: connecting to database for restore",
+        "WARNING:  there is no transaction in progress",
+        "NOTICE:  schema exists, skipping",
+        "",
+    ]
+    assert classify(lines) == []
+
+
+def test_no_error_vanishes_with_the_lines_that_were_not_kept() -> None:
+    lines = OF_18.split("\n")
+    findings = classify(lines, 1_010)
+    assert len(findings) == 8
+    assert findings[-1] == Finding(
+        "RESTORE_ERROR", "error", "", "1,003 more errors of which no words were kept"
+    )
+    assert classify(lines, 7) == classify(lines) == classify(lines, 3)
+    assert len(classify([], 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "is_full"),
+    [
+        ('pg_restore: error: COPY failed for table "x": ERROR:  No space left on device', True),
+        ("psql:<stdin>:1: ERROR:  could not write to file: Disk quota exceeded", True),
+        ("pg_restore: error: could not write to output file: No space left on device", True),
+        ('DETAIL:  the note says "No space left on device"', False),
+        ("pg_restore: warning: No space left on device", False),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_told_from_an_error_of_the_dump(line: str, is_full: bool) -> None:
+    assert is_disk_full([line]) is is_full
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE TRIGGER touch BEFORE UPDATE OF a, b ON app.t FOR EACH ROW", ("trigger", "touch on app.t")),
+        ("CREATE CONSTRAINT TRIGGER late AFTER INSERT ON app.t", ("trigger", "late on app.t")),
+        ('CREATE RULE "no" AS\n    ON DELETE TO app.happy DO INSTEAD NOTHING;', ("rule", "no on app.happy")),
+        ("COMMENT ON RULE no ON app.happy IS 'x'", ("rule", "no on app.happy")),
+        ('CREATE UNIQUE INDEX "by nick" ON ONLY app.t USING btree (a)', ("index", 'app."by nick"')),
+        ("ALTER INDEX app.i ATTACH PARTITION app.j;", ("index", "app.i")),
+        ("CREATE POLICY own ON app.t FOR SELECT", ("policy", "own on app.t")),
+        ("SELECT pg_catalog.setval('app.\"X seq\"', 1, true);", ("sequence", 'app."X seq"')),
+        ("CREATE OR REPLACE FUNCTION app.f(a integer)", ("function", "app.f")),
+        ("REVOKE ALL ON FUNCTION app.f(n integer) FROM PUBLIC;", ("function", "app.f")),
+        ("GRANT SELECT(id),UPDATE(v) ON TABLE app.t TO reader;", ("table", "app.t")),
+        ("CREATE EVENT TRIGGER noticed ON ddl_command_end", ("event trigger", "noticed")),
+        ("REFRESH MATERIALIZED VIEW public.totals;", ("materialized view", "public.totals")),
+        ("ALTER PUBLICATION few ADD TABLE ONLY app.t;", ("publication", "few")),
+        ('CREATE TABLE "a.b"."new\nline" (', ("table", '"a.b".U&"new\\+00000Aline"')),
+        ("ALTER TABLE app.t ENABLE ROW LEVEL SECURITY;", ("table", "app.t")),
+        ("CREATE UNLOGGED TABLE app.t (", ("table", "app.t")),
+        ("SET transaction_timeout = 0;", None),
+        ("", None),
+    ],
+)
+def test_a_statement_tells_what_it_is_about(statement: str, named: tuple[str, str] | None) -> None:
+    assert named_by_statement(statement) == named
+
+
+def test_a_hostile_name_costs_no_time() -> None:
+    line = 'pg_restore: error: could not execute query: ERROR:  a "' + '" of a "' * 20_000
+    command = "Command was: CREATE TRIGGER " + " ON x" * 20_000 + '"' * 9_999
+    assert [found.message for found in classify([line, command])] == [UNTOLD]

@@ -1,0 +1,49 @@
+"""Which tables' rows a cheaper proof restores."""
+
+import pytest
+
+from flows.core.facts import TableRows
+from flows.core.sampling import sample
+
+
+def _table(name: str, size_bytes: int = 10) -> TableRows:
+    schema, _, table = name.partition(".")
+    return TableRows(schema_name=schema, table=table, rows=1, size_bytes=size_bytes)
+
+
+TABLES = [_table(f"app.t{number}") for number in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "names"),
+    [
+        pytest.param(["app.orders"], {"app.orders"}, id="a name"),
+        pytest.param(["app.*"], {"app.orders", "app.lines"}, id="a schema"),
+        pytest.param(["*.orders", "log.events"], {"app.orders", "log.events"}, id="several"),
+        pytest.param(["app.order?"], {"app.orders"}, id="one letter"),
+    ],
+)
+def test_named_tables_are_sampled_however_large(patterns: list[str], names: set[str]) -> None:
+    tables = [_table("app.orders", 10**12), _table("app.lines"), _table("log.events")]
+
+    assert sample(tables, patterns, 1, "seed") == {tuple(name.split(".")) for name in names}
+
+
+def test_no_more_is_sampled_than_the_limit_has_room_for() -> None:
+    assert len(sample(TABLES, [], 55, "seed")) == 5
+
+
+def test_a_table_that_does_not_fit_is_passed_over_for_smaller_ones() -> None:
+    tables = [_table("app.huge", 1000), *TABLES]
+
+    assert len(sample(tables, [], 30, "seed")) == 3
+
+
+def test_the_same_seed_gives_the_same_sample_in_whatever_order() -> None:
+    assert sample(TABLES, [], 50, "a") == sample(reversed(TABLES), [], 50, "a")
+
+
+def test_other_seeds_reach_every_table_in_time() -> None:
+    reached = set().union(*(sample(TABLES, [], 50, str(seed)) for seed in range(60)))
+
+    assert len(reached) == len(TABLES)
