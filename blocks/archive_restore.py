@@ -107,24 +107,11 @@ def script_of(pg_restore: Path, connection: Connection, head: ArchiveHead, entry
 
 
 def restore_rows(
-    pg_restore: Path,
-    connection: Connection,
-    plain: Iterable[bytes],
-    *,
-    entries: Iterable[str] | None = None,
-    no_privileges: bool = False,
+    pg_restore: Path, connection: Connection, plain: Iterable[bytes], *, no_privileges: bool = False
 ) -> RestoreOutcome:
-    """Stream an archive's rows into a database; an error of `plain` ends pg_restore and is passed on.
-
-    Args:
-        entries: Only these, as `entries_of` lists them; all of them if None.
-    """
-    if entries is None:
-        command = pgcommands.restore(pg_restore, connection, section="data", no_privileges=no_privileges)
-        return _fed(command, plain)
-    with _use_list(entries) as (use_list, pass_fds):
-        command = pgcommands.restore(pg_restore, connection, use_list=use_list, no_privileges=no_privileges)
-        return _fed(replace(command, pass_fds=(*command.pass_fds, *pass_fds)), plain)
+    """Stream an archive's rows into a database; an error of `plain` ends pg_restore and is passed on."""
+    command = pgcommands.restore(pg_restore, connection, section="data", no_privileges=no_privileges)
+    return _fed(command, plain)
 
 
 def run_script(psql: Path, connection: Connection, script: Iterable[bytes]) -> RestoreOutcome:

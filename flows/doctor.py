@@ -22,11 +22,12 @@ from blocks.spool import Chain, SpoolDirectory, free_bytes
 from blocks.stores import Store
 from flows.core.errors import BackupError
 from flows.core.naming import plan_prefix
+from flows.core.reach import reaching_extensions
 from flows.core.verification import Verdict
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.reports import read_all
-from flows.scratch_needs import refuse_lacks
+from flows.scratch_needs import refuse_lacks, refuse_reach
 
 Status = Literal["ok", "warning", "error"]
 
@@ -108,6 +109,9 @@ def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bo
         server = pgtools.find_server(who.major)
         with ScratchServer(server, plan.spool_root) as scratch:
             refuse_lacks(who.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu())
+            refuse_reach(
+                scratch, [f"the extension {name}" for name in sorted(reaching_extensions(installed))]
+            )
     except ScratchError as error:
         yield Check(
             "scratch server",

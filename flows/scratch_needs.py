@@ -1,6 +1,6 @@
 """What a dump asks of the scratch server before it can be restored there."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def prepare_scratch(scratch: Scratch, facts: Facts) -> PreparedScratch:
         ScratchLacks: An extension, a language or a collation that the dump needs is not here, or restored
             code could reach out.
     """
-    notes = [*scratch.notes, *refuse_reach(scratch, facts)]
+    notes = [*scratch.notes, *refuse_reach(scratch, reaches_out(facts))]
     properties = facts.properties
     refuse_lacks(
         scratch.major,
@@ -86,15 +86,18 @@ def prepare_scratch(scratch: Scratch, facts: Facts) -> PreparedScratch:
     return PreparedScratch(scratch.dbname, restorer, notes, unverifiable)
 
 
-def refuse_reach(scratch: Scratch, facts: Facts) -> list[str]:
+def refuse_reach(scratch: Scratch, reaching: Collection[str]) -> list[str]:
     """Raise `ScratchLacks` if restored code could use a network that this scratch server is not cut off from.
+
+    Args:
+        reaching: What of the dump could.
 
     Returns:
         A note, if it has a network and nothing can use it.
     """
     if scratch.is_off_network:
         return []
-    if reaching := reaches_out(facts):
+    if reaching:
         raise ScratchLacks(
             "restored code cannot be kept off the network here, and the dump holds what can use it: "
             + ", ".join(reaching),
@@ -144,12 +147,18 @@ def open_up(scratch: Scratch, prepared: PreparedScratch) -> None:
 
 def _refuse_missing_languages(scratch: Scratch, objects: Iterable[CatalogObject]) -> None:
     """Raise `ScratchLacks` for languages that older servers created without an extension."""
-    needed = {item.name[-1] for item in objects if item.kind == "language"}
+    foreign = (item for item in objects if item.kind == "language" and not _brings_its_handler(item))
+    needed = {item.name[-1] for item in foreign}
     if needed and (missing := needed - scratch.languages() - scratch.available_extensions()):
         raise ScratchLacks(
             f"the scratch server of PostgreSQL {scratch.major} has no language {', '.join(sorted(missing))}",
             f"install it on its host, for example: apt-get install postgresql-plpython3-{scratch.major}",
         )
+
+
+def _brings_its_handler(language: CatalogObject) -> bool:
+    """Tell whether the dump itself creates the function, which lies outside of pg_catalog then."""
+    return "." in language.properties.get("handler", "")
 
 
 def _own_locale(properties: DatabaseProperties) -> ProviderLocale | None:

@@ -32,7 +32,7 @@ def reaches_out(facts: Facts) -> list[str]:
     Where the facts list no objects, the extensions alone must tell.
     """
     objects = facts.objects or ()
-    extensions = {extension.name for extension in facts.extensions} - HARMLESS_EXTENSIONS
+    extensions = reaching_extensions(extension.name for extension in facts.extensions)
     if facts.objects is not None and not _runs_programs(facts.objects):
         extensions.discard(FILE_WRAPPER)
     languages = {item.name[-1] for item in objects if item.kind.endswith("language")}
@@ -45,6 +45,11 @@ def reaches_out(facts: Facts) -> list[str]:
         *([f"{len(wrappers)} foreign data wrappers"] if wrappers else []),
         *([f"{len(servers)} foreign servers"] if servers else []),
     ]
+
+
+def reaching_extensions(names: Iterable[str]) -> set[str]:
+    """Return the extensions that are not known to be harmless."""
+    return set(names) - HARMLESS_EXTENSIONS
 
 
 def _runs_programs(objects: Iterable[CatalogObject]) -> bool:

@@ -105,3 +105,19 @@ def test_a_table_that_may_not_be_read_comes_with_the_grant(
             assert "GRANT" in wrong.remedy
         finally:
             drop_role(postgres15, "watcher")
+
+
+def test_what_could_use_a_network_that_is_not_cut_off_is_found_by_day(
+    plan: PlanOnDisk, postgres15: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("blocks.scratch_launch.can_do_without_network", lambda _: False)
+    with postgres15.database("reaching"):
+        (plan.directory / "database-url").write_text(postgres15.conninfo("reaching"))
+        (harmless,) = named(checks(plan), "scratch server")
+        postgres15.execute("CREATE EXTENSION dblink", "reaching")
+        (reaching,) = named(checks(plan), "scratch server")
+
+    assert harmless.status == "ok"
+    assert reaching.status == "warning"
+    assert "the extension dblink" in reaching.message
+    assert reaching.remedy

@@ -146,3 +146,8 @@ def test_another_version_of_the_locale_is_noted(
     monkeypatch.setattr(scratch_needs, "collation_version", lambda _: here)
     there = UTF8.model_copy(update={"collation_version": "2.17"})
     assert prepare_scratch(scratch, facts(properties=there)).notes == notes
+
+
+def test_a_language_whose_handler_the_dump_brings_along_is_not_lacking(scratch: ScratchServer) -> None:
+    own = item("language", "plklingon", handler="app.plklingon_call_handler")
+    assert prepare_scratch(scratch, facts(objects=(own,))).notes == []
