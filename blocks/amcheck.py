@@ -10,6 +10,7 @@ from psycopg import sql
 from blocks.asking import Refusal, ask, refuse_power
 from blocks.inventory import Progress
 from blocks.postgres import Session
+from blocks.scratch_roles import without_event_triggers
 from blocks.server_errors import translated
 
 SCHEMA_BEGINS = "pgsalvo_amcheck_"
@@ -24,8 +25,6 @@ _MEMBERS = """
     JOIN pg_proc p ON p.oid = d.objid
     WHERE e.extname = 'amcheck'"""
 _IS_AVAILABLE = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'amcheck')"
-_EVENT_TRIGGERS = "SELECT evtname, evtenabled::text FROM pg_event_trigger WHERE evtenabled <> 'D'"
-_ENABLED: dict[str, LiteralString] = {"O": "ENABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 _INDEXES = """
     SELECT i.indexrelid::int8, n.nspname, x.relname, t.relname, a.amname, r.rolsuper
     FROM pg_index i
@@ -73,13 +72,8 @@ def install_amcheck(superuser_session: Session, role: str) -> bool:
     Args:
         superuser_session: In autocommit mode.
     """
-    session = superuser_session
-    with translated("installing amcheck"), session.transaction():
-        triggers = session.execute(_EVENT_TRIGGERS).fetchall()
-        _alter_event_triggers(session, ((name, "DISABLE") for name, _ in triggers))
-        is_there = _install(session, sql.Identifier(role))
-        _alter_event_triggers(session, ((name, _ENABLED[state]) for name, state in triggers))
-    return is_there
+    with translated("installing amcheck"), without_event_triggers(superuser_session):
+        return _install(superuser_session, sql.Identifier(role))
 
 
 def corrupt_indexes(
@@ -145,12 +139,6 @@ def _install(session: Session, role: sql.Identifier) -> bool:
         function = sql.SQL(cast(LiteralString, signature))
         session.execute(sql.SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(function, role))
     return True
-
-
-def _alter_event_triggers(session: Session, states: Iterable[tuple[str, LiteralString]]) -> None:
-    """Altering an event trigger runs none."""
-    for name, state in states:
-        session.execute(sql.SQL("ALTER EVENT TRIGGER {} {}").format(sql.Identifier(name), sql.SQL(state)))
 
 
 def _checks(members: Iterable[tuple[str, str, int, str]]) -> dict[str, tuple[LiteralString, str]]:

@@ -1,6 +1,5 @@
 """A backup plan: blocks and policies under one name; `plan_source` tells where it is loaded from."""
 
-import difflib
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -22,6 +21,7 @@ from flows import environment
 from flows.core.errors import PlanError
 from flows.core.naming import PLAN_NAME_PATTERN
 from flows.core.retention import RetentionPolicy
+from flows.faults import close_to
 
 PROVED_AT_ONCE_BYTES = 20 * 10**9
 
@@ -119,7 +119,7 @@ class BackupPlan(Block):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            advice = _nearest(value, available_timezones(), 0.87) or "write one such as Europe/Madrid"
+            advice = close_to(value, available_timezones(), 0.87) or "write one such as Europe/Madrid"
             raise ValueError(f"no such time zone: {value!r}; {advice}") from error
         return value
 
@@ -209,15 +209,9 @@ def _cron_or(value: str, words: Collection[str]) -> str:
     # croniter takes a sixth field for seconds, and R and H for something at random
     is_usual = len(value.split()) == 5 and not {"r", "h"} & set(value.lower().split())
     if not is_usual or not croniter.is_valid(value):
-        advice = _nearest(value, words) or "write five fields such as 0 2 * * *"
+        advice = close_to(value, words) or "write five fields such as 0 2 * * *"
         raise ValueError(f"not a cron expression: {value!r}; {advice}")
     return value
-
-
-def _nearest(value: str, known: Collection[str], likeness: float = 0.6) -> str:
-    in_lower_case = {word.lower(): word for word in sorted(known)}
-    close = difflib.get_close_matches(value.lower(), in_lower_case, 1, likeness)
-    return f"did you mean {in_lower_case[close[0]]}?" if close else ""
 
 
 def _holds_password(conninfo: str, place: str) -> bool:

@@ -3,7 +3,14 @@
 import pytest
 
 from blocks.pgcommands import table_of_contents
-from flows.core.contents import Run, definition_runs, rights_on_large_objects, split_by_power
+from flows.core.contents import (
+    Run,
+    definition_runs,
+    rights_on_large_objects,
+    sampled_rows,
+    split_by_power,
+    without_what_needs_all_rows,
+)
 
 DEFINED_AS_SUPERUSER = [
     "9; 2615 16535 SCHEMA - - EVENT TRIGGER x admin",
@@ -152,3 +159,33 @@ def test_a_name_does_not_pass_for_a_line_of_its_own(character: str) -> None:
     entries = list(table_of_contents(f";\n; Selected TOC Entries:\n;\n{line}\n"))
     assert entries == [line]
     assert definition_runs(entries, never_asked) == [Run(False, (line,))]
+
+
+def test_a_sample_restores_its_tables_rows_and_where_sequences_stand() -> None:
+    orders = "3456; 0 16385 TABLE DATA app orders app_owner"
+    odd = "3457; 0 16386 TABLE DATA app new line app_owner"
+    sequence = "3461; 0 0 SEQUENCE SET app orders_id_seq app_owner"
+    others = [
+        "3458; 0 16387 TABLE DATA app orders_old app_owner",
+        "3459; 0 16388 TABLE DATA other orders app_owner",
+        "3460; 0 0 BLOBS - BLOBS ",
+    ]
+    entries = [orders, odd, *others, sequence]
+
+    assert sampled_rows(entries, [("app", "orders"), ("app", "new\nline")]) == [orders, odd, sequence]
+
+
+def test_what_needs_all_rows_is_left_out_of_a_sample_with_its_comments() -> None:
+    kept = [
+        "3300; 2606 17001 CONSTRAINT app orders orders_pkey app_owner",
+        "3461; 0 0 COMMENT app CONSTRAINT orders_pkey ON orders app_owner",
+        "3301; 1259 17002 INDEX app by_day app_owner",
+    ]
+    left_out = [
+        "3302; 2606 17003 FK CONSTRAINT app orders orders_customer_fkey app_owner",
+        "3462; 0 0 COMMENT app CONSTRAINT orders_customer_fkey ON orders app_owner",
+        "3463; 0 17004 MATERIALIZED VIEW DATA public totals admin",
+    ]
+    foreign_keys = [("app", "orders", "orders_customer_fkey")]
+
+    assert without_what_needs_all_rows([*left_out, *kept], foreign_keys) == kept

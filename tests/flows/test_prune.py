@@ -7,12 +7,13 @@ import pytest
 
 from blocks.errors import StoreError
 from blocks.stores import LocalStore
+from flows.catalogue import read_store
 from flows.core import manifest as manifests
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
 from flows.core.retention import prunable
-from flows.core.verification import Verdict
+from flows.core.verification import Tier, Verdict
 from flows.prune import Pruned, prune_plan
 from tests.servers.backups import PLAN, make_older, store_backup
 from tests.servers.plan import PlanOnDisk
@@ -62,6 +63,19 @@ def test_the_last_verified_backup_outlives_every_newer_one(few: PlanOnDisk) -> N
     assert left(few)[:3] == made[:3]
     assert verified in left(few)
     assert "newest verified" in done.kept[verified]
+
+
+@pytest.mark.parametrize("tier", ["schema", "sample"])
+def test_a_cheaper_proof_verifies_no_backup_but_fails_one(few: PlanOnDisk, tier: Tier) -> None:
+    cheap = store_backup(few.store, NOW - 41 * DAY, verdict=Verdict.VERIFIED, tier=tier)
+    whole = store_backup(few.store, NOW - 42 * DAY, verdict=Verdict.VERIFIED)
+    failed = store_backup(few.store, NOW - 43 * DAY, verdict=Verdict.FAILED, tier=tier)
+    verdicts = {copy.backup_id: copy.verdict for copy in read_store(few.store, PLAN)}
+    one_a_day(few.store, 5)
+    done = pruned(few)
+    assert verdicts == {cheap: None, whole: Verdict.VERIFIED, failed: Verdict.FAILED}
+    assert cheap not in done.kept
+    assert "newest verified" in done.kept[whole]
 
 
 def test_a_day_keeps_its_newest_verified_backup_beside_its_newest(few: PlanOnDisk) -> None:

@@ -10,7 +10,7 @@ from flows.core import manifest as manifests
 from flows.core import naming
 from flows.core.manifest import Archive, ArchiveKind, Manifest, Timings, Versions
 from flows.core.naming import BackupId
-from flows.core.verification import Verdict, VerificationRecord
+from flows.core.verification import Tier, Verdict, VerificationRecord
 
 PLAN = "shop"
 SOURCE = manifests.source_of("7300000000000000000", "shop")
@@ -26,6 +26,7 @@ def store_backup(
     started_at: datetime,
     *,
     verdict: Verdict | None = None,
+    tier: Tier = "full",
     holds: tuple[str, ...] = (),
     label: str = "",
     source: str = SOURCE,
@@ -45,7 +46,7 @@ def store_backup(
         store.create(naming.object_key(PLAN, identifier, f"holds/{name}.json"), b"{}")
     if verdict is not None:
         key = naming.verification_key(PLAN, identifier, started_at, "0a1b2c", verdict)
-        store.create(key, _record(manifest, body, verdict, store.name).encode())
+        store.create(key, _record(manifest, body, verdict, tier, store.name).encode())
     make_older(store, identifier, datetime.now(UTC) - started_at)
     return identifier
 
@@ -87,11 +88,14 @@ def _manifest(
     )
 
 
-def _record(manifest: Manifest, body: bytes, verdict: Verdict, destination: str) -> VerificationRecord:
+def _record(
+    manifest: Manifest, body: bytes, verdict: Verdict, tier: Tier, destination: str
+) -> VerificationRecord:
     return VerificationRecord(
         backup_id=manifest.backup_id,
         plan=PLAN,
         verdict=verdict,
+        tier=tier,
         destination=destination,
         verified_at=manifest.started_at,
         manifest_sha256=manifests.sha256(body),
