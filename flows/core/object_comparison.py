@@ -57,8 +57,9 @@ def compare_objects(
     """Return how the objects of a restored database differ from those of the snapshot.
 
     An error: what is missing or is not as it was, and what nobody expected and could run. Only a warning:
-    anything else that nobody expected, and another version of an extension, for a dump names none. What
-    belongs to something missing or unexpected is not reported beside it, unless it could run.
+    anything else that nobody expected, another version of an extension, for a dump names none, and rights
+    on the schema public of servers before 15, which a dump does not always tell. What belongs to something
+    missing or unexpected is not reported beside it, unless it could run.
 
     Args:
         majors: Of the server that the facts are of, and of the one that was restored into. What a major
@@ -136,7 +137,8 @@ class _Rules:
             message = f"it belongs to {_role(restored.owner)}, {_role(expected.owner)} was expected"
             yield _finding("OWNER_DIFFERS", "error", expected, message)
         if changes := list(self._changed_grants(expected, restored)):
-            yield _finding("GRANT_DIFFERS", "error", expected, "; ".join(changes))
+            severity: Severity = "warning" if self._is_old_public(expected) else "error"
+            yield _finding("GRANT_DIFFERS", severity, expected, "; ".join(changes))
 
     def _properties(self, expected: CatalogObject, restored: CatalogObject) -> Iterator[Finding]:
         if expected.properties == restored.properties:

@@ -14,6 +14,7 @@ from flows.core.findings import Finding
 from flows.core.object_comparison import compare_objects
 from tests.servers.every_feature import DATABASE, ROLES, every_feature
 from tests.servers.odd_definitions import OF_SUPERUSERS
+from tests.servers.odd_expressions import ODD_EXPRESSIONS
 from tests.servers.postgres import PostgresServer, programs, start_postgres
 from tests.servers.programs import run
 
@@ -289,7 +290,8 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
 @contextmanager
 def everything(server: PostgresServer) -> Iterator[str]:
     with every_feature(server) as conninfo:
-        server.execute(WITHOUT_ICU + ";" + OF_SUPERUSERS, DATABASE)
+        server.execute(WITHOUT_ICU, DATABASE)
+        server.execute(OF_SUPERUSERS + ODD_EXPRESSIONS, DATABASE)
         yield conninfo
 
 
@@ -349,6 +351,34 @@ def test_a_dump_that_is_restored_has_no_finding_on_its_major_nor_on_the_next(
             next_one = compare_objects(expected, objects_of(copy), majors=(major, major + 1))
         assert [finding for finding in next_one.findings if finding.kind != "extension"] == []
         assert {finding.severity for finding in next_one.findings} <= {"warning"}
+
+
+@pytest.mark.parametrize("major", [14, 15])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param("ALTER SCHEMA public OWNER TO app_owner", id="another-owner"),
+        pytest.param(
+            "ALTER SCHEMA public OWNER TO app_owner; REVOKE ALL ON SCHEMA public FROM PUBLIC;"
+            "GRANT USAGE ON SCHEMA public TO app_readers",
+            id="rights",
+        ),
+        pytest.param("GRANT CREATE ON SCHEMA public TO PUBLIC", id="a-right-more"),
+        pytest.param("COMMENT ON SCHEMA public IS NULL", id="no-comment"),
+        pytest.param("DROP SCHEMA public", id="gone"),
+        pytest.param("DROP EXTENSION plpgsql", id="no-plpgsql"),
+        pytest.param("DROP EXTENSION plpgsql; CREATE EXTENSION plpgsql", id="plpgsql-anew"),
+    ],
+)
+def test_what_every_database_begins_with_may_be_changed_without_a_finding(
+    servers: Servers, major: int, statements: str
+) -> None:
+    server = servers[major]
+    with roles(server), server.database("source") as conninfo:
+        server.execute(statements, "source")
+        with restored(server, dumped(server, conninfo)) as copy:
+            result = compare_objects(objects_of(conninfo), objects_of(copy), majors=(major, major))
+    assert result.findings == []
 
 
 @pytest.fixture(scope="module")
