@@ -1,26 +1,39 @@
-"""A database's tables and sequences, and what is in them.
+"""A database's tables and sequences, as a dump holds them.
 
-The same functions read the source, inside the dump's snapshot, and the scratch database after a restore.
-Only counting a table and reading a sequence take a lock, and it is released after each batch: with the
-indexes' locks, thousands of tables would overflow the server's lock table.
+The same functions list the source, inside the dump's snapshot, and the scratch database after a restore.
+Only reading a sequence takes a lock, and it is released after each batch.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
 from psycopg import sql
 
+from blocks.counting import Progress, RowCount, Table, count_rows
 from blocks.pgcommands import DumpSelection
 from blocks.postgres import Session
 from blocks.selection import Kind, Relation, Selection
 from blocks.server_errors import translated
 
+__all__ = [
+    "EVERYTHING",
+    "DumpedSequence",
+    "Inventory",
+    "Progress",
+    "RowCount",
+    "SequenceState",
+    "Table",
+    "count_rows",
+    "read_sequences",
+    "restored_inventory",
+    "restored_row_counts",
+    "take_inventory",
+]
+
 EVERYTHING = Selection()
-Progress = Callable[[int, int], None]
 
 _BATCH = 100
-_BATCH_BYTES = 256 << 20
 _RELATIONS = """
     SELECT c.oid, n.nspname, c.relname, c.relkind::text,
            i.inhparent AS parent_oid,
@@ -32,14 +45,20 @@ _RELATIONS = """
                                   ELSE has_table_privilege(c.oid, 'SELECT') END,
                true) AS may_read,
            c.relpersistence <> 'u' OR NOT pg_is_in_recovery() AS is_here,
-           greatest(c.relpages, 0)::int8 * current_setting('block_size')::int8 AS estimated_bytes,
+           (greatest(c.relpages, 0)::int8 + coalesce(greatest(toast.relpages, 0), 0))
+               * current_setting('block_size')::int8 AS estimated_bytes,
            coalesce(s.seqincrement, 0) AS increment,
            coalesce(s.seqcycle, false) AS cycles,
            EXISTS (SELECT FROM pg_partitioned_table p
                    JOIN pg_opclass o ON o.oid = ANY (p.partclass::oid[])
-                   WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcname = 'enum_ops')
+                   WHERE p.partrelid = c.oid AND p.partstrat = 'h' AND o.opcname = 'enum_ops'),
+           x.condition AS extension_condition
     FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_class toast ON toast.oid = c.reltoastrelid
+    LEFT JOIN (SELECT u.oid, u.condition
+               FROM pg_extension e, unnest(e.extconfig, e.extcondition) AS u (oid, condition)) x
+           ON x.oid = c.oid AND c.relkind IN ('r', 'S')
     LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
     LEFT JOIN pg_depend d ON c.relkind = 'S'
                          AND d.classid = 'pg_class'::regclass AND d.objid = c.oid
@@ -47,39 +66,21 @@ _RELATIONS = """
                          AND d.deptype IN ('a', 'i')
     LEFT JOIN pg_sequence s ON s.seqrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
-      AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-      AND NOT EXISTS (SELECT FROM pg_depend e
-                      WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
+      AND (x.oid IS NOT NULL
+           OR n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+              AND NOT EXISTS (SELECT FROM pg_depend e
+                              WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e'))
     ORDER BY n.nspname, c.relname"""
 _SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table that the dump holds; its name is two strings, never joined.
+class DumpedSequence:
+    """A sequence that the dump holds, not yet read; an unlogged one is not here on a standby.
 
     Args:
-        kind: `r` for a table or a leaf partition, `p` for a partitioned table, which has no rows itself.
-        has_rows: Whether the dump holds rows of it.
-        counted_at: The partitioned table under whose name its rows count: one hashed by an enum. An enum's
-            hash is another after a restore, so that rows may come back in another leaf.
-        may_read: Whether the session's role has SELECT on it and USAGE on its schema.
-        estimated_bytes: As of the last VACUUM or ANALYZE.
+        of_extension: Whether it is an extension's own, so that the dump holds its value only.
     """
-
-    oid: int
-    schema: str
-    name: str
-    kind: Literal["r", "p"]
-    has_rows: bool
-    counted_at: tuple[str, str] | None
-    may_read: bool
-    estimated_bytes: int
-
-
-@dataclass(frozen=True)
-class DumpedSequence:
-    """A sequence that the dump holds, not yet read; an unlogged one is not here on a standby."""
 
     oid: int
     schema: str
@@ -88,6 +89,7 @@ class DumpedSequence:
     cycles: bool
     may_read: bool
     is_here: bool
+    of_extension: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,6 @@ class Inventory:
     tables: tuple[Table, ...]
     sequences: tuple[DumpedSequence, ...]
     names: DumpSelection
-
-
-class RowCount(NamedTuple):
-    """Rows of one table itself, or of a tree of partitions where `Table.counted_at` says so."""
-
-    schema: str
-    table: str
-    rows: int
 
 
 @dataclass(frozen=True)
@@ -126,11 +120,13 @@ class SequenceState:
 def take_inventory(session: Session, selection: Selection = EVERYTHING) -> Inventory:
     """List the tables and sequences that a dump of `selection` holds; takes no lock.
 
-    Left out is what belongs to an extension, to the system, or to one session. Unlogged tables have no
-    rows on a standby.
+    Left out is what belongs to the system or to one session. Of an extension's own, the dump holds what
+    the extension itself declares to be its users' configuration. Unlogged tables have no rows on a standby.
 
     Raises:
         ConfigurationError: What the selection includes is not there.
+
+    Source: pg_dump's `processExtensionTables`.
     """
     with translated("listing the tables"):
         rows = [_Row(*row) for row in session.execute(_RELATIONS)]
@@ -138,42 +134,36 @@ def take_inventory(session: Session, selection: Selection = EVERYTHING) -> Inven
     choice = selection.resolve(schemas, [row.relation for row in rows])
     by_oid = {row.oid: row for row in rows}
     dumped = [row for row in rows if row.oid in choice.dumped]
+    names = choice.names
+    if selection.include_schemas:  # then pg_dump leaves extensions out, but not the rows of their tables
+        unwanted = tuple((row.schema, row.name) for row in dumped if row.of_extension)
+        names = replace(names, exclude_tables=names.exclude_tables + unwanted)
+        dumped = [row for row in dumped if not row.of_extension]
     return Inventory(
         tuple(row.table(by_oid, choice.without_rows) for row in dumped if row.kind in ("r", "p")),
         tuple(row.sequence() for row in dumped if row.kind == "S"),
-        choice.names,
+        names,
     )
 
 
-def count_rows(
-    session: Session, tables: Iterable[Table], progress: Progress = lambda *_: None
-) -> list[RowCount]:
-    """Count the rows of every table that has any in the dump, in the order of their names.
+def restored_inventory(session: Session, known: Collection[tuple[str, str]] | None = None) -> Inventory:
+    """List the tables and sequences of a restored database.
 
     Args:
-        progress: Called with the tables counted so far and their number, once before the first batch and
-            after each; what it raises ends the counting.
+        known: The names of all tables and sequences that the dump held. Extensions come with their own
+            tables, whether or not the dump held rows of them: those that are not named are left out.
     """
-    counted = [table for table in tables if table.has_rows]
-    rows: dict[tuple[str, str], int] = {}
-    done = 0
-    progress(done, len(counted))
-    for batch in _batches(counted):
-        query = sql.SQL(" UNION ALL ").join(
-            sql.SQL("SELECT {}::int4, count(*) FROM ONLY {}").format(
-                number, sql.Identifier(table.schema, table.name)
-            )
-            for number, table in enumerate(batch)
-        )
-        with translated("counting rows"), session.transaction(force_rollback=True):
-            counts = session.execute(query).fetchall()
-        for number, count in counts:
-            table = batch[number]
-            name = table.counted_at or (table.schema, table.name)
-            rows[name] = rows.get(name, 0) + count
-        done += len(batch)
-        progress(done, len(counted))
-    return [RowCount(*name, count) for name, count in sorted(rows.items())]
+    found = take_inventory(session)
+    if known is None:
+        return found
+    names = frozenset(known)
+    return replace(
+        found,
+        tables=tuple(one for one in found.tables if not one.of_extension or (one.schema, one.name) in names),
+        sequences=tuple(
+            one for one in found.sequences if not one.of_extension or (one.schema, one.name) in names
+        ),
+    )
 
 
 def read_sequences(session: Session, sequences: Collection[DumpedSequence]) -> list[SequenceState]:
@@ -192,9 +182,20 @@ def read_sequences(session: Session, sequences: Collection[DumpedSequence]) -> l
     return [_state(sequence, *states.get(sequence.oid, (None, False))) for sequence in sequences]
 
 
-def restored_row_counts(session: Session, progress: Progress = lambda *_: None) -> list[RowCount]:
-    """Count every table of a restored database, as `count_rows` counted the source's."""
-    return count_rows(session, take_inventory(session).tables, progress)
+def restored_row_counts(
+    session: Session,
+    progress: Progress = lambda *_: None,
+    *,
+    content: bool = False,
+    known: Collection[tuple[str, str]] | None = None,
+) -> list[RowCount]:
+    """Count every table of a restored database, as `count_rows` counted the source's.
+
+    Args:
+        content: Whether to fingerprint the rows as well.
+        known: As of `restored_inventory`.
+    """
+    return count_rows(session, restored_inventory(session, known).tables, progress, content=content)
 
 
 class _Row(NamedTuple):
@@ -211,6 +212,11 @@ class _Row(NamedTuple):
     increment: int
     cycles: bool
     is_hashed_by_enum: bool
+    extension_condition: str | None
+
+    @property
+    def of_extension(self) -> bool:
+        return self.extension_condition is not None
 
     @property
     def relation(self) -> Relation:
@@ -226,6 +232,8 @@ class _Row(NamedTuple):
             counted_at=self.counted_at(by_oid),
             may_read=self.may_read,
             estimated_bytes=self.estimated_bytes,
+            of_extension=self.of_extension,
+            condition=self.extension_condition or "",
         )
 
     def counted_at(self, by_oid: Mapping[int, "_Row"]) -> tuple[str, str] | None:
@@ -239,7 +247,14 @@ class _Row(NamedTuple):
 
     def sequence(self) -> DumpedSequence:
         return DumpedSequence(
-            self.oid, self.schema, self.name, self.increment, self.cycles, self.may_read, self.is_here
+            oid=self.oid,
+            schema=self.schema,
+            name=self.name,
+            increment=self.increment,
+            cycles=self.cycles,
+            may_read=self.may_read,
+            is_here=self.is_here,
+            of_extension=self.of_extension,
         )
 
 
@@ -247,15 +262,3 @@ def _state(sequence: DumpedSequence, last_value: int | None, is_called: bool) ->
     return SequenceState(
         sequence.schema, sequence.name, last_value, is_called, sequence.increment, sequence.cycles
     )
-
-
-def _batches(tables: Iterable[Table]) -> Iterator[list[Table]]:
-    """Split into batches that end soon, so that progress is seen: large tables end theirs."""
-    batch: list[Table] = []
-    for table in tables:
-        batch.append(table)
-        if len(batch) == _BATCH or sum(one.estimated_bytes for one in batch) >= _BATCH_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

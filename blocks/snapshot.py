@@ -2,29 +2,24 @@
 
 MVCC does not shield from TRUNCATE and ALTER TABLE. So all tables are locked first, which takes no
 snapshot, and only then is the snapshot taken: whoever waited for a lock saw the other's work committed,
-and nobody changes a table after that. The session stays open to the end and counts rows itself: a second
-one would queue behind a migration that waits for our locks.
+and nobody changes a table after that. The session stays open to the end and counts rows itself: it alone
+never queues behind a migration that waits for our locks.
 """
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
-import psycopg
-
+from blocks import large_objects
+from blocks.counting import Counting, Progress, RowCount, Table, shared_out
 from blocks.errors import RightsMissing, StreamAborted, TablesChanged
-from blocks.inventory import (
-    Inventory,
-    Progress,
-    RowCount,
-    SequenceState,
-    Table,
-    count_rows,
-    read_sequences,
-    take_inventory,
-)
+from blocks.fact_sessions import FactSessions
+from blocks.inventory import Inventory, SequenceState, read_sequences, take_inventory
+from blocks.large_objects import LargeObjectTotals
 from blocks.locks import lock_tables, take_backup_lock
 from blocks.pgcommands import DumpSelection
 from blocks.postgres import Pin, PostgresDatabase, Session, pin
@@ -32,7 +27,7 @@ from blocks.selection import qualified
 from blocks.server_errors import translated
 
 ATTEMPTS = 3
-_CANCEL_SECONDS = 5.0
+_STOP_SECONDS = 10.0
 _NAMED = 5
 
 
@@ -54,29 +49,52 @@ class Snapshot:
     tables: tuple[Table, ...]
     sequences: tuple[SequenceState, ...]
     selection: DumpSelection
+    sessions: FactSessions
     is_released: bool = False
+    _began: float = field(default_factory=time.monotonic, repr=False)
     _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
 
-    def count_rows(self, progress: Progress = lambda *_: None) -> list[RowCount]:
-        """Count the rows that the dump holds of each table.
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the snapshot was taken; no row that died since can be vacuumed away."""
+        return time.monotonic() - self._began
+
+    def count_rows(
+        self, progress: Progress = lambda *_: None, *, content: bool = False, sessions: int = 1
+    ) -> list[RowCount]:
+        """Count the rows that the dump holds of each table, in the order of the tables' names.
+
+        Args:
+            content: Whether to fingerprint the rows as well.
+            sessions: How many may count at once; the others are opened now, and are less if they get no
+                connection, or a table's lock not at once. An error of any ends all.
 
         Raises:
             StreamAborted: `cancel` was called.
-            ConnectionLost: The server ended the session; a standby may do so when it falls behind.
+            ConnectionLost: The server ended a session; a standby may do so when it falls behind.
         """
-        with self._busy:
-            try:
-                return count_rows(self.connection, self.tables, lambda *done: self._go_on(progress, *done))
-            except Exception:
-                self._raise_if_cancelled()
-                raise
+        with self._cancellable():
+            shares = shared_out(self.tables, sessions)
+            counting = Counting(shares, partial(self._go_on, progress), content)
+            self.sessions.count(counting)
+            self._raise_if_cancelled()
+            return counting.rows
+
+    def measure_large_objects(self, *, content: bool = False) -> LargeObjectTotals:
+        """Measure all large objects, whether or not the dump holds them.
+
+        Raises:
+            StreamAborted: `cancel` was called.
+            RightsMissing: The role may not read one of them.
+        """
+        with self._cancellable():
+            return large_objects.measure(self.connection, content=content)
 
     def cancel(self, cause: BaseException | None = None) -> None:  # noqa: ARG002 - a Chain's stop
-        """End the counting, from any thread; a no-op when none is going on."""
+        """End the counting and measuring, from any thread; a no-op when none is going on."""
         self._cancelled.set()
-        with suppress(psycopg.Error):
-            self.connection.cancel_safe(timeout=_CANCEL_SECONDS)
+        self.sessions.cancel()
 
     def check(self) -> None:
         """Raise `ConnectionLost` unless the session lives and still holds its locks and its snapshot."""
@@ -97,8 +115,18 @@ class Snapshot:
         """End a counting that still goes on, and wait until it has."""
         if self._busy.locked():
             self.cancel()
-        if self._busy.acquire(timeout=2 * _CANCEL_SECONDS):
+        if self._busy.acquire(timeout=_STOP_SECONDS):
             self._busy.release()
+
+    @contextmanager
+    def _cancellable(self) -> Iterator[None]:
+        with self._busy:
+            self._raise_if_cancelled()
+            try:
+                yield
+            except Exception:
+                self._raise_if_cancelled()
+                raise
 
     def _go_on(self, progress: Progress, done: int, total: int) -> None:
         self._raise_if_cancelled()
@@ -159,7 +187,9 @@ def _take_snapshot(session: Session, database: PostgresDatabase) -> Snapshot:
             found = take_inventory(session, database.selection)
             if row is not None and _names(found) == _names(listed):
                 states = tuple(read_sequences(session, found.sequences))
-                return Snapshot(row[0], row[1], session, pin(session), found.tables, states, found.names)
+                server = pin(session)
+                sessions = FactSessions(database, server, session, snapshot=row[0])
+                return Snapshot(row[0], row[1], session, server, found.tables, states, found.names, sessions)
         with translated("starting over"):
             session.execute("ROLLBACK")
     raise TablesChanged(

@@ -1,6 +1,6 @@
 """Facts out of a database: what the blocks tell of it, put into the core's words."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from blocks import identity, inventory
 from blocks.inventory import RowCount, SequenceState
@@ -39,14 +39,19 @@ def facts_of(snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progr
     )
 
 
-def restored_rows(session: Session) -> tuple[TableRows, ...]:
-    """Count the rows of a restored database."""
-    return rows_of(inventory.restored_row_counts(session))
+def restored_rows(session: Session, known: Collection[tuple[str, str]]) -> tuple[TableRows, ...]:
+    """Count the rows of a restored database.
+
+    Args:
+        known: The tables and sequences that the facts tell of; an extension brings others of its own.
+    """
+    return rows_of(inventory.restored_row_counts(session, known=known))
 
 
-def restored_sequences(session: Session) -> tuple[SequenceValue, ...]:
-    """Read the sequences of a restored database."""
-    return sequences_of(inventory.read_sequences(session, inventory.take_inventory(session).sequences))
+def restored_sequences(session: Session, known: Collection[tuple[str, str]]) -> tuple[SequenceValue, ...]:
+    """Read the sequences of a restored database; `known` as for `restored_rows`."""
+    found = inventory.restored_inventory(session, known).sequences
+    return sequences_of(inventory.read_sequences(session, found))
 
 
 def settings_of(session: Session) -> tuple[DatabaseSetting, ...]:
@@ -58,7 +63,10 @@ def settings_of(session: Session) -> tuple[DatabaseSetting, ...]:
 
 
 def rows_of(counts: Iterable[RowCount]) -> tuple[TableRows, ...]:
-    return tuple(TableRows(schema_name=count.schema, table=count.table, rows=count.rows) for count in counts)
+    return tuple(
+        TableRows(schema_name=count.schema, table=count.table, rows=count.rows, size_bytes=count.size_bytes)
+        for count in counts
+    )
 
 
 def sequences_of(states: Iterable[SequenceState]) -> tuple[SequenceValue, ...]:

@@ -129,7 +129,7 @@ def _restored(
     with target.connect() as session:
         apply_settings(session, [(s.role, s.name, s.value) for s in backup.facts.settings])
         apply_privileges(session, backup.facts.properties.access_privileges)
-        state = performed(inbound.look, session)
+        state = performed(inbound.look, session, backup.facts)
         settings = settings_of(session)
     return compare(backup.facts, replace(state, settings=settings))
 

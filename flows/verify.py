@@ -130,7 +130,7 @@ def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof
         if any(DISK_FULL in line for line in outcome.errors):
             raise ScratchLacks("the scratch server's disk became full", "free some space for it")
         with scratch.connect(prepared.dbname) as session:
-            comparison = compare(facts, inbound.look(session))
+            comparison = compare(facts, inbound.look(session, facts))
     return _judged(facts, comparison, outcome, [*prepared.notes, *prepared.unverifiable_collations])
 
 

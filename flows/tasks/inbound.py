@@ -144,9 +144,11 @@ def restore_rest(head: ArchiveHead, target: Target) -> RestoreOutcome:
 
 
 @step(name="look")
-def look(session: Session) -> RestoredState:
+def look(session: Session, facts: Facts) -> RestoredState:
     """Read from the restored database what the facts tell of the source, except settings."""
-    return RestoredState(tables=restored_rows(session), sequences=restored_sequences(session))
+    known = [(table.schema_name, table.table) for table in facts.tables]
+    known += [(sequence.schema_name, sequence.sequence) for sequence in facts.sequences]
+    return RestoredState(tables=restored_rows(session, known), sequences=restored_sequences(session, known))
 
 
 def plain_chunks(path: Path, key: UnlockedKey, progress: Progress | None = None) -> Generator[bytes]:

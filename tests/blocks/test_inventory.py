@@ -1,19 +1,22 @@
 """What is found in a database and counted, on real servers and after a real restore."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
+from blocks.counting import RowCount, count_rows
 from blocks.errors import ConnectionLost, TablesChanged
 from blocks.inventory import (
-    RowCount,
     SequenceState,
-    count_rows,
     read_sequences,
+    restored_inventory,
     restored_row_counts,
     take_inventory,
 )
+from blocks.pgcommands import Connection, dump
 from blocks.postgres import PostgresDatabase, Session
 from blocks.process import Command, run_checked
 from blocks.selection import Selection
@@ -48,6 +51,21 @@ HASHED_BY_ENUM = """
     FROM generate_series(2024, 2025) AS year,
          unnest(enum_range(NULL::colour)) WITH ORDINALITY AS colours (colour, nth),
          generate_series(1, 1 << nth::int);
+"""
+
+CONFIGURED = """
+    CREATE SCHEMA app;
+    CREATE TABLE app.orders AS SELECT 1 AS id;
+    CREATE EXTENSION hstore SCHEMA app;
+    CREATE TABLE app.rules (id serial, name text, is_ours bool DEFAULT true);
+    CREATE TABLE app.jobs (id int); CREATE TABLE app.cache AS SELECT 1 AS id;
+    ALTER EXTENSION hstore ADD TABLE app.rules; ALTER EXTENSION hstore ADD SEQUENCE app.rules_id_seq;
+    ALTER EXTENSION hstore ADD TABLE app.jobs; ALTER EXTENSION hstore ADD TABLE app.cache;
+    UPDATE pg_extension
+    SET extconfig = ARRAY['app.rules', 'app.jobs', 'app.rules_id_seq']::regclass[]::oid[],
+        extcondition = ARRAY['WHERE NOT (is_ours)', 'WHERE ''%s {}'' <> ''"'' ORDER BY id LIMIT 2', '']
+    WHERE extname = 'hstore';
+    INSERT INTO app.rules (name) VALUES ('came with it');
 """
 
 
@@ -95,6 +113,85 @@ def test_a_restored_database_counts_the_same_though_leaves_swapped_rows(postgres
         with _connect(source) as before, _connect(target) as after:
             expected = count_rows(before, take_inventory(before).tables)
             assert restored_row_counts(after) == expected
+
+
+def test_fingerprints_of_a_tree_that_is_hashed_by_an_enum_add_up(postgres: PostgresServer) -> None:
+    """Leaves are hashed by OIDs, which are others after a restore."""
+    with postgres.database("source") as source, postgres.database("target") as target:
+        postgres.execute(HASHED_BY_ENUM, "source")
+        postgres.execute("CREATE TYPE between AS ENUM ('other', 'oids')", "target")
+        postgres.execute(HASHED_BY_ENUM, "target")
+        with _connect(source) as one, _connect(target) as another:
+            first = count_rows(one, take_inventory(one).tables, content=True)
+            assert count_rows(another, take_inventory(another).tables, content=True) == first
+            another.execute("UPDATE public.paints SET colour = 'red' WHERE year = 2025 AND colour = 'blue'")
+            second = count_rows(another, take_inventory(another).tables, content=True)
+    assert [(count.table, count.rows) for count in second] == [(count.table, count.rows) for count in first]
+    assert [now.content == before.content for now, before in zip(second, first, strict=True)] == [True, False]
+
+
+def test_of_an_extensions_tables_those_rows_count_that_it_declares_to_be_configuration(
+    session: Session,
+) -> None:
+    session.execute(CONFIGURED.encode())
+    session.execute("INSERT INTO app.rules (name, is_ours) VALUES ('a', false), ('b', false)")
+    session.execute("INSERT INTO app.jobs VALUES (1), (2), (3)")
+    inventory = take_inventory(session)
+    assert count_rows(session, inventory.tables) == [
+        RowCount("app", "jobs", 2),
+        RowCount("app", "orders", 1),
+        RowCount("app", "rules", 2),
+    ]
+    assert [one.name for one in inventory.sequences] == ["rules_id_seq"]
+    before = count_rows(session, inventory.tables, content=True)
+    session.execute("UPDATE app.rules SET name = 'other' WHERE is_ours; INSERT INTO app.jobs VALUES (4)")
+    assert count_rows(session, inventory.tables, content=True) == before
+    session.execute("UPDATE app.rules SET name = 'other' WHERE NOT is_ours")
+    assert count_rows(session, inventory.tables, content=True) != before
+
+
+@pytest.mark.parametrize(
+    ("selection", "tables", "sequences"),
+    [
+        pytest.param(Selection(), ["jobs", "orders", "rules"], ["rules_id_seq"], id="everything"),
+        pytest.param(Selection(include_schemas=("app",)), ["orders"], [], id="schemas-and-no-extension"),
+        pytest.param(Selection(exclude_schemas=("app",)), [], [], id="not-its-schema"),
+        pytest.param(Selection(include_tables=("app.orders",)), ["orders"], [], id="one-table"),
+        pytest.param(Selection(include_tables=("app.jobs",)), ["jobs"], [], id="its-table"),
+        pytest.param(Selection(exclude_tables=("app.rules*",)), ["jobs", "orders"], [], id="not-its-table"),
+        pytest.param(
+            Selection(exclude_table_data=("app.jobs",)), ["orders", "rules"], ["rules_id_seq"], id="no-rows"
+        ),
+    ],
+)
+def test_pg_dump_dumps_of_an_extension_what_is_counted(
+    postgres: PostgresServer, session: Session, selection: Selection, tables: list[str], sequences: list[str]
+) -> None:
+    session.execute(CONFIGURED.encode())
+    inventory = take_inventory(session, selection)
+    assert [count.table for count in count_rows(session, inventory.tables)] == tables
+    assert [one.name for one in inventory.sequences] == sequences
+    command = dump(
+        postgres.programs / "pg_dump",
+        Connection(postgres.conninfo("shop")),
+        snapshot="",
+        lock_wait_seconds=1,
+        selection=inventory.names,
+    )
+    archive = run_checked(replace(command, argv=tuple(x for x in command.argv if x != "--snapshot=")))
+    listing = _program(postgres, "pg_restore", "--list", stdin=archive).decode()
+    assert sorted(re.findall(r" TABLE DATA app (\w+)", listing)) == tables
+    assert re.findall(r" SEQUENCE SET app (\w+)", listing) == sequences
+
+
+def test_a_restored_database_counts_an_extensions_tables_if_the_facts_name_them(session: Session) -> None:
+    session.execute(CONFIGURED.encode())
+    assert [count.table for count in restored_row_counts(session)] == ["jobs", "orders", "rules"]
+    assert [count.table for count in restored_row_counts(session, known=[("app", "jobs")])] == [
+        "jobs",
+        "orders",
+    ]
+    assert restored_inventory(session, [("app", "orders")]).sequences == ()
 
 
 def test_a_table_without_rows_in_the_dump_is_listed_and_not_counted(session: Session) -> None:

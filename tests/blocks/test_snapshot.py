@@ -13,7 +13,8 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from blocks import locks, snapshot
+from blocks import fact_sessions, locks, snapshot
+from blocks.counting import RowCount
 from blocks.errors import (
     BackupLockHeld,
     ConnectionLost,
@@ -23,7 +24,6 @@ from blocks.errors import (
     StreamAborted,
     TablesChanged,
 )
-from blocks.inventory import RowCount
 from blocks.pgcommands import dump
 from blocks.postgres import PostgresDatabase
 from blocks.process import Command, run_checked
@@ -62,9 +62,9 @@ def _counts(held: Snapshot) -> dict[str, int]:
     return {count.table: count.rows for count in held.count_rows()}
 
 
-def _somebody_waits(server: PostgresServer) -> None:
+def _somebody_waits(server: PostgresServer, sessions: int = 1) -> None:
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
-    wait_until(lambda: server.query(query) == [(1,)], "a session that waits for a lock")
+    wait_until(lambda: server.query(query) == [(sessions,)], "a session that waits for a lock")
 
 
 @contextmanager
@@ -327,14 +327,20 @@ def _end_session(server: PostgresServer, held: Snapshot) -> None:
 
 @contextmanager
 def _counting_that_hangs(
-    server: PostgresServer, database: PostgresDatabase
+    server: PostgresServer,
+    database: PostgresDatabase,
+    *,
+    sessions: int = 1,
+    indexes: tuple[str, ...] = ("a_id",),
 ) -> Iterator[tuple[Snapshot, Future[list[RowCount]]]]:
-    """Count in another thread while somebody rebuilds an index, which locks the index only."""
+    """Count in another thread while somebody rebuilds indexes, which locks the indexes only."""
     server.execute("CREATE INDEX a_id ON a (id)", "shop")
-    with ThreadPoolExecutor() as pool, server.connect("shop") as other, _held(database) as held:
-        other.execute("BEGIN; REINDEX INDEX a_id")
-        future = pool.submit(held.count_rows)
-        _somebody_waits(server)
+    with ThreadPoolExecutor() as pool, ExitStack() as stack, _held(database) as held:
+        for index in indexes:
+            other = stack.enter_context(server.connect("shop"))
+            other.execute(f"BEGIN; REINDEX INDEX {index}".encode())
+        future = pool.submit(held.count_rows, sessions=sessions)
+        _somebody_waits(server, len(indexes))
         yield held, future
 
 
@@ -349,6 +355,115 @@ def test_a_counting_can_be_cancelled_from_another_thread(
         assert time.monotonic() - started < 8
         with pytest.raises(StreamAborted):
             held.count_rows()
+
+
+def test_several_sessions_count_the_same_at_once(postgres: PostgresServer, shop: PostgresDatabase) -> None:
+    tables = (f"CREATE TABLE t{n} AS SELECT generate_series(1, {n}) AS id" for n in range(30))
+    postgres.execute(";".join(tables), "shop")
+    progress: list[tuple[int, int]] = []
+    with _held(shop) as held:
+        postgres.execute("DELETE FROM t7; INSERT INTO t8 VALUES (1)", "shop")
+        counts = held.count_rows(lambda *done: progress.append(done), content=True, sessions=4)
+        assert counts == held.count_rows(content=True)
+        assert _counts(held) == {"a": 3, "b": 0} | {f"t{n}": n for n in range(30)}
+        assert _sessions_of_ours(postgres) == 1
+    assert progress[0] == (0, 32)
+    assert progress[-1] == (32, 32)
+    assert progress == sorted(progress)
+
+
+def test_another_session_counts_while_the_first_one_waits(
+    postgres: PostgresServer, shop: PostgresDatabase
+) -> None:
+    with _counting_that_hangs(postgres, shop, sessions=2) as (held, counting):
+        wait_until(lambda: _sessions_of_ours(postgres) == 1, "the other session's end")
+        assert not counting.done()
+        held.cancel()
+
+
+def test_a_session_that_finds_a_migration_in_front_of_it_is_given_up(
+    postgres: PostgresServer, shop: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fact_sessions, "LOCK_WAIT_SECONDS", 0.2)
+    with ThreadPoolExecutor() as pool:
+        with _held(shop) as held:
+            migrations = [
+                pool.submit(postgres.execute, f"ALTER TABLE {name} ADD COLUMN x int", "shop") for name in "ab"
+            ]
+            _somebody_waits(postgres, 2)
+            assert held.count_rows(sessions=2) == [RowCount("public", "a", 3), RowCount("public", "b", 0)]
+            assert not any(migration.done() for migration in migrations)
+        for migration in migrations:
+            migration.result(10)
+
+
+def test_a_role_of_few_connections_counts_with_as_many_as_it_gets(
+    postgres: PostgresServer, limited: PostgresDatabase
+) -> None:
+    postgres.execute(f"GRANT SELECT ON b TO {ROLE}; ALTER ROLE {ROLE} CONNECTION LIMIT 1", "shop")
+    with _held(limited) as held:
+        assert len(held.count_rows(sessions=2)) == 2
+
+
+def test_an_error_of_another_session_ends_the_first_one(
+    postgres: PostgresServer, shop: PostgresDatabase
+) -> None:
+    postgres.execute("CREATE INDEX b_id ON b (id)", "shop")
+    with _counting_that_hangs(postgres, shop, sessions=2, indexes=("a_id", "b_id")) as (held, counting):
+        ours = held.connection.info.backend_pid
+        waiting = postgres.query("SELECT pid FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
+        (other,) = {pid for (pid,) in waiting} - {ours}
+        postgres.execute(f"SELECT pg_terminate_backend({other})")
+        with pytest.raises(ConnectionLost, match="while counting rows"):
+            counting.result(10)
+        held.check()
+
+
+def test_all_sessions_are_cancelled_together(postgres: PostgresServer, shop: PostgresDatabase) -> None:
+    postgres.execute("CREATE INDEX b_id ON b (id)", "shop")
+    with _counting_that_hangs(postgres, shop, sessions=2, indexes=("a_id", "b_id")) as (held, counting):
+        started = time.monotonic()
+        held.cancel()
+        with pytest.raises(StreamAborted, match="cancelled"):
+            counting.result(10)
+        assert time.monotonic() - started < 2
+        assert _sessions_of_ours(postgres) == 1
+
+
+def test_a_snapshot_that_is_gone_is_a_passing_error_for_others(shop: PostgresDatabase) -> None:
+    with _held(shop) as held:
+        held.release()
+        with pytest.raises(ConnectionLost, match="before another one took the snapshot over"):
+            held.count_rows(sessions=2)
+
+
+def test_a_snapshot_tells_its_age(shop: PostgresDatabase) -> None:
+    with _held(shop) as held:
+        first = held.age_seconds
+        time.sleep(0.02)
+        assert 0 <= first < first + 0.02 <= held.age_seconds < 60
+
+
+def test_large_objects_are_measured_as_of_the_snapshot(
+    postgres: PostgresServer, shop: PostgresDatabase
+) -> None:
+    postgres.execute("SELECT lo_from_bytea(1, 'large')", "shop")
+    with _held(shop) as held:
+        before = held.measure_large_objects(content=True)
+        postgres.execute("SELECT lo_put(1, 0, 'other'), lo_from_bytea(2, 'new')", "shop")
+        assert held.measure_large_objects(content=True) == before
+        assert (before.count, before.size_bytes) == (1, 5)
+        held.cancel()
+        with pytest.raises(StreamAborted):
+            held.measure_large_objects()
+
+
+def _sessions_of_ours(server: PostgresServer) -> int:
+    """Count the sessions on the shop that are not this query's own."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgsalvo' AND datname = 'shop'"
+    ((count,),) = server.query(query)
+    assert isinstance(count, int)
+    return count
 
 
 def test_the_lock_wait_limit_is_for_the_tables_only(postgres: PostgresServer, shop: PostgresDatabase) -> None:
@@ -422,7 +537,8 @@ def test_tables_of_any_name_are_locked_and_counted(postgres: PostgresServer) -> 
         session.execute("CREATE TABLE without_columns (); INSERT INTO without_columns DEFAULT VALUES")
         with _held(PostgresDatabase(conninfo=SecretStr(conninfo))) as held:
             counts = held.count_rows()
-    assert sorted(counts) == sorted((*name, 1) for name in [*ODD_NAMES, ("public", "without_columns")])
+    expected = [*ODD_NAMES, ("public", "without_columns")]
+    assert counts == sorted(RowCount(*name, 1) for name in expected)
 
 
 def test_an_empty_database_has_a_snapshot(postgres: PostgresServer) -> None:
