@@ -378,5 +378,5 @@ def test_the_commands_status_tells_the_unverifiable_from_the_unknown(inbound: In
 
 def _verdicts(stored: StoredBackup) -> list[Verdict]:
     """Return the verdicts beside a backup, the oldest first."""
-    records = sorted(stored.folder.glob("verifications/*.json"))
-    return [verification.decode(path.read_bytes()).verdict for path in records]
+    records = [verification.decode(path.read_bytes()) for path in stored.folder.glob("verifications/*.json")]
+    return [record.verdict for record in sorted(records, key=lambda record: record.verified_at)]
