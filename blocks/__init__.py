@@ -4,8 +4,17 @@ Prefect registers every configurable block from here: `prefect block register -m
 """
 
 from blocks.alerts import SlackAlert
+from blocks.docker_client import DockerPostgresClient
 from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.postgres import PostgresDatabase
 from blocks.stores import LocalStore, S3Store
 
-__all__ = ["GpgRecipients", "GpgSecretKey", "LocalStore", "PostgresDatabase", "S3Store", "SlackAlert"]
+__all__ = [
+    "DockerPostgresClient",
+    "GpgRecipients",
+    "GpgSecretKey",
+    "LocalStore",
+    "PostgresDatabase",
+    "S3Store",
+    "SlackAlert",
+]

@@ -120,9 +120,9 @@ def _left_out(indexes: Iterable[tuple[Any, ...]], checks: Collection[str]) -> It
     unknown = [index[4] for index in indexes if index[4] not in checks]
     if unknown:
         methods = ", ".join(sorted(set(unknown)))
-        yield f"{len(unknown):,} indexes were not checked: amcheck does not know {methods}"
+        yield f"indexes that were not checked, for amcheck does not know {methods}: {len(unknown):,}"
     if powerful := sum(index[4] in checks and index[5] for index in indexes):
-        yield f"{powerful:,} indexes were not checked: their tables belong to a superuser"
+        yield f"indexes that were not checked, for their tables belong to a superuser: {powerful:,}"
 
 
 def _install(session: Session, role: sql.Identifier) -> bool:

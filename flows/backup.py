@@ -32,6 +32,7 @@ from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 from flows.progress import Progress, shown
 from flows.scrubbing import scrubbed
+from flows.snapshot_age import alarmed_when_old
 from flows.tasks import outbound
 from flows.tasks.options import threads
 from flows.tasks.preflight import Ready, preflight
@@ -111,20 +112,30 @@ def _dump_with_facts(attempt: Attempt, snapshot: Snapshot) -> tuple[Facts, float
     plan, ready = attempt.plan, attempt.ready
     with (
         plan.database.client_environment(snapshot.pin) as reached,
+        ready.programs.reaching(reached) as (connection, launched),
         shown(Progress("dump", ready.database_bytes)) as progress,
+        alarmed_when_old(plan, snapshot, get_run_logger()),
         attempt.stopped_with(),
     ):
-        connection = reached.with_environment(ready.programs.environment)
-        attempt.start_dump(
-            naming.MAIN_ARCHIVE, "main", _dump_command(attempt, snapshot, connection), progress
-        )
+        dump_command = _dump_command(attempt, snapshot, connection)
+        attempt.start_dump(naming.MAIN_ARCHIVE, "main", launched(dump_command), progress)
         globals_command = pgcommands.dump_globals(
             ready.programs.pg_dumpall, connection, passwords=ready.passwords_readable
         )
-        attempt.start_dump(naming.GLOBALS_ARCHIVE, "globals", globals_command, Progress("globals", 0))
-        counting = outbound.facts.submit(snapshot, attempt.backup_id, plan.name, attempt.chain)
+        attempt.start_dump(
+            naming.GLOBALS_ARCHIVE, "globals", launched(globals_command), Progress("globals", 0)
+        )
+        counting = outbound.facts.submit(
+            snapshot,
+            attempt.backup_id,
+            plan.name,
+            attempt.chain,
+            plan.proof_at(attempt.started_at),
+            plan.fact_sessions,
+        )
         attempt.link(counting)
         attempt.finish([counting, *(link for stream in attempt.streams for link in stream.links)])
+        attempt.snapshot_seconds = snapshot.age_seconds
         snapshot.release()  # for the tables are held for as long as the dump takes, not the network
         attempt.finish([upload for stream in attempt.streams for upload in stream.uploaded])
     facts, seconds = counting.result()

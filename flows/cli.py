@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from httpx import TransportError
@@ -22,6 +22,7 @@ from flows import environment, reports, terminal
 from flows.catalogue import find
 from flows.core import naming
 from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
+from flows.core.verification import FULL
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, plan_source
 from flows.progress import human_bytes
@@ -43,6 +44,9 @@ app.add_typer(tools, name="tools")
 
 Plan = Annotated[str, typer.Argument(help="Name of the backup plan.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+ProofTier = Annotated[
+    Literal["plan", "full", "schema", "sample"], typer.Option(help="How much to restore; only full counts.")
+]
 Destination = Annotated[str, typer.Option(help="Name of the store to read from.")]
 
 
@@ -122,19 +126,24 @@ def verify(
     plan: Plan,
     backup: Annotated[str, typer.Argument(help="An id, latest, or oldest-unverified.")] = "latest",
     destination: Destination = "",
+    tier: ProofTier = "plan",
     json: Json = False,
 ) -> None:
     """Restore a backup into a scratch server and compare it with its facts."""
     from flows.verify import verify as verify_flow
 
-    _announced(plan, quiet=json)
+    loaded = _announced(plan, quiet=json)
     terminal.show_progress()
-    state = verify_flow(plan, backup, destination, return_state=True)
+    if not json:
+        terminal.show_reports()
+    state = verify_flow(plan, backup, destination, tier, return_state=True)
     state.result()
+    proved = loaded.verify.tier if tier == "plan" else tier
     _say(
         json,
-        f"backup {state.message} is verified",
-        {"plan": plan, "backup_id": state.message, "verdict": "verified"},
+        f"backup {state.message} is verified"
+        + ("" if proved == FULL else f" by its {proved} only, which does not count for retention"),
+        {"plan": plan, "backup_id": state.message, "verdict": "verified", "tier": proved},
     )
 
 

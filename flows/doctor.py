@@ -6,18 +6,28 @@ Nothing here starts a backup or Prefect's API; a store is probed with one small 
 import secrets
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from blocks import gpg, pgcommands, pgtools, rights
-from blocks.errors import ScratchError, StoreForbidden, WorldError
+from blocks import gpg, pgcommands, rights
+from blocks.container_programs import ContainerPrograms
+from blocks.container_runtime import find_runtime
+from blocks.errors import (
+    DatabaseError,
+    ProgramError,
+    ProgramMissing,
+    ProgramTooOld,
+    ScratchError,
+    StoreForbidden,
+    WorldError,
+)
 from blocks.identity import Identity, extensions, identity, properties, sizes
 from blocks.inventory import take_inventory
 from blocks.pgtools import ClientPrograms
 from blocks.postgres import Pin, pin
 from blocks.process import run_checked
-from blocks.scratch import ScratchServer
 from blocks.spool import Chain, SpoolDirectory, free_bytes
 from blocks.stores import Store
 from flows.core.errors import BackupError
@@ -28,8 +38,14 @@ from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.reports import read_all
 from flows.scratch_needs import refuse_lacks, refuse_reach
+from flows.scratch_servers import scratch_for
 
 Status = Literal["ok", "warning", "error"]
+CLIENT_IN_CONTAINER = {
+    "docker": 'client = { image = "postgres:{major}" }',
+    # podman knows no registry by itself
+    "podman": 'client = { image = "docker.io/library/postgres:{major}", program = "podman" }',
+}
 
 
 @dataclass(frozen=True)
@@ -88,31 +104,61 @@ def _database(plan: BackupPlan) -> Checks:
         yield Check("rights", "ok", f"{len(tables)} tables can be read, {human_bytes(size)}")
     for problem in problems:
         yield Check("rights", problem.severity, problem.message, problem.remedy)
-    programs, warning = pgtools.find_client(who.major, configured=plan.client_directory)
+    programs, warning = _client(plan, who.major)
     yield Check(
-        "pg_dump", "warning" if warning else "ok", warning or f"{programs.version}, {programs.pg_dump}"
+        "pg_dump", "warning" if warning else "ok", warning or f"{programs.version} in {programs.place}"
     )
     yield from _trial_dump(plan, server, programs)
     yield from _scratch(plan, who, installed, needs_icu)
 
 
-def _trial_dump(plan: BackupPlan, server: Pin, programs: ClientPrograms) -> Checks:
-    with plan.database.client_environment(server) as reached:
-        connection = reached.with_environment(programs.environment)
-        archive = run_checked(pgcommands.dump_schema(programs.pg_dump, connection), timeout_seconds=300)
+def _client(plan: BackupPlan, major: int) -> tuple[ClientPrograms | ContainerPrograms, str]:
+    """Return the programs that dump; if there are none, the remedy tells of an image too."""
+    try:
+        return plan.find_client(major)
+    except (ProgramMissing, ProgramTooOld) as error:
+        if plan.client or not (line := _line_for_a_container()):
+            raise
+        remedy = f"{error.hint}, or take them from an image: write `{line}` below [plans.{plan.name}]"
+        raise type(error)(error.message, remedy) from error
+
+
+def _line_for_a_container() -> str:
+    """Return what plans.toml says if pg_dump runs in a container, or nothing where no container can run."""
+    for program, line in CLIENT_IN_CONTAINER.items():
+        with suppress(ProgramError):
+            find_runtime(program)
+            return line
+    return ""
+
+
+def _trial_dump(plan: BackupPlan, server: Pin, programs: ClientPrograms | ContainerPrograms) -> Checks:
+    with (
+        plan.database.client_environment(server) as reached,
+        programs.reaching(reached) as (connection, launched),
+    ):
+        command = launched(pgcommands.dump_schema(programs.pg_dump, connection))
+        archive = run_checked(command, timeout_seconds=300)
     yield Check("trial dump", "ok", f"the definitions were dumped, {human_bytes(len(archive))}")
 
 
 def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bool) -> Checks:
     """Say now what a verification on this host would lack."""
     try:
-        server = pgtools.find_server(who.major)
-        with ScratchServer(server, plan.spool_root) as scratch:
-            refuse_lacks(who.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu())
+        with scratch_for(
+            plan.verify.scratch,
+            system_identifier=who.system_identifier,
+            dbname=who.dbname,
+            major=who.major,
+            root=plan.spool_root,
+        ) as scratch:
+            refuse_lacks(
+                scratch.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu()
+            )
             refuse_reach(
                 scratch, [f"the extension {name}" for name in sorted(reaching_extensions(installed))]
             )
-    except ScratchError as error:
+    except (ScratchError, DatabaseError) as error:
         yield Check(
             "scratch server",
             "warning",
@@ -120,7 +166,8 @@ def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bo
             error.hint,
         )
     else:
-        yield Check("scratch server", "ok", f"PostgreSQL {server.version} here can verify a backup")
+        kind = plan.verify.scratch.kind
+        yield Check("scratch server", "ok", f"PostgreSQL {scratch.major} ({kind}) can verify a backup")
 
 
 def _recipients(plan: BackupPlan) -> Checks:

@@ -2,15 +2,19 @@
 
 from collections.abc import Collection, Iterable
 
-from blocks import identity, inventory
+from blocks import identity, inventory, large_objects, objects
 from blocks.inventory import RowCount, SequenceState
+from blocks.objects import DatabaseObject
 from blocks.postgres import Session
 from blocks.snapshot import Snapshot
 from flows.core.facts import (
+    CatalogObject,
     DatabaseProperties,
     DatabaseSetting,
     Extension,
     Facts,
+    LargeObjects,
+    Proof,
     SequenceValue,
     TableRows,
 )
@@ -18,8 +22,15 @@ from flows.core.naming import BackupId
 from flows.progress import Progress
 
 
-def facts_of(snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progress) -> Facts:
-    """Return the facts of a snapshot; nobody else may use its session meanwhile."""
+def facts_of(
+    snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progress, proof: Proof, sessions: int
+) -> Facts:
+    """Return the facts of a snapshot; nobody else may use its session meanwhile.
+
+    Args:
+        proof: What to take of each table.
+        sessions: How many count at the same time.
+    """
     session = snapshot.connection
     database = identity.identity(session)
     return Facts(
@@ -30,28 +41,43 @@ def facts_of(snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progr
         server_major=database.major,
         system_identifier=database.system_identifier,
         dbname=database.dbname,
+        proof=proof,
         properties=DatabaseProperties.model_validate(vars(identity.properties(session))),
         sequences=sequences_of(snapshot.sequences),
         settings=settings_of(session),
         extensions=tuple(Extension(name=e.name, version=e.version) for e in identity.extensions(session)),
         roles=tuple(identity.roles(session)),
-        tables=rows_of(snapshot.count_rows(progress.at)),
+        objects=objects_of(objects.read_objects(session, snapshot.selection)),
+        large_objects=_large_objects(snapshot, proof),
+        tables=_tables(snapshot, progress, proof, sessions),
     )
 
 
-def restored_rows(session: Session, known: Collection[tuple[str, str]]) -> tuple[TableRows, ...]:
+def restored_rows(
+    session: Session, known: Collection[tuple[str, str]], *, content: bool
+) -> tuple[TableRows, ...]:
     """Count the rows of a restored database.
 
     Args:
         known: The tables and sequences that the facts tell of; an extension brings others of its own.
     """
-    return rows_of(inventory.restored_row_counts(session, known=known))
+    return rows_of(inventory.restored_row_counts(session, content=content, known=known))
 
 
 def restored_sequences(session: Session, known: Collection[tuple[str, str]]) -> tuple[SequenceValue, ...]:
     """Read the sequences of a restored database; `known` as for `restored_rows`."""
     found = inventory.restored_inventory(session, known).sequences
     return sequences_of(inventory.read_sequences(session, found))
+
+
+def restored_objects(session: Session) -> tuple[CatalogObject, ...]:
+    """Read the catalogue of a restored database."""
+    return objects_of(objects.read_objects(session))
+
+
+def restored_large_objects(session: Session, *, content: bool) -> LargeObjects:
+    """Measure the large objects of a restored database."""
+    return LargeObjects(**vars(large_objects.measure(session, content=content)))
 
 
 def settings_of(session: Session) -> tuple[DatabaseSetting, ...]:
@@ -64,7 +90,13 @@ def settings_of(session: Session) -> tuple[DatabaseSetting, ...]:
 
 def rows_of(counts: Iterable[RowCount]) -> tuple[TableRows, ...]:
     return tuple(
-        TableRows(schema_name=count.schema, table=count.table, rows=count.rows, size_bytes=count.size_bytes)
+        TableRows(
+            schema_name=count.schema,
+            table=count.table,
+            rows=count.rows,
+            content=count.content,
+            size_bytes=count.size_bytes,
+        )
         for count in counts
     )
 
@@ -81,3 +113,20 @@ def sequences_of(states: Iterable[SequenceState]) -> tuple[SequenceValue, ...]:
         )
         for state in states
     )
+
+
+def objects_of(found: Iterable[DatabaseObject]) -> tuple[CatalogObject, ...]:
+    return tuple(CatalogObject.model_validate(vars(item)) for item in found)
+
+
+def _large_objects(snapshot: Snapshot, proof: Proof) -> LargeObjects | None:
+    """Measure them, unless the dump leaves them out."""
+    if not snapshot.selection.large_objects or snapshot.selection.include_schemas:
+        return None
+    return LargeObjects(**vars(snapshot.measure_large_objects(content=proof == "content")))
+
+
+def _tables(snapshot: Snapshot, progress: Progress, proof: Proof, sessions: int) -> tuple[TableRows, ...]:
+    if proof == "none":
+        return ()
+    return rows_of(snapshot.count_rows(progress.at, content=proof == "content", sessions=sessions))

@@ -1,61 +1,35 @@
 """A backup plan: blocks and policies under one name; `plan_source` tells where it is loaded from."""
 
 import os
-from collections.abc import Collection
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
-from croniter import croniter
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from blocks import pgtools
 from blocks.alerts import SlackAlert
 from blocks.conninfo import read_conninfo
+from blocks.container_programs import ContainerPrograms
+from blocks.docker_client import DockerPostgresClient
 from blocks.errors import ConfigurationError
 from blocks.gpg_keys import GpgRecipients
+from blocks.pgtools import ClientPrograms
 from blocks.postgres import PostgresDatabase
 from blocks.references import is_reference
 from blocks.stores import LocalStore, S3Store
 from flows import environment
 from flows.core.errors import PlanError
+from flows.core.facts import Proof
 from flows.core.naming import PLAN_NAME_PATTERN
 from flows.core.retention import RetentionPolicy
+from flows.core.windows import is_within, parse_window
 from flows.faults import close_to
-
-PROVED_AT_ONCE_BYTES = 20 * 10**9
+from flows.verify_settings import VerifySettings, cron_or
 
 AnyStore = Annotated[LocalStore | S3Store, Field(discriminator="kind")]
-
-
-class VerifySettings(BaseModel):
-    """When a plan's backups are proved, with which key, and how thoroughly."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    schedule: str = Field(
-        "auto",
-        description='"after-backup", "never", a cron expression, or "auto": after a backup if under 20 GB.',
-    )
-    secret_key: str = Field("", description="Name of the GpgSecretKey that says where the secret key lies.")
-    proof: Literal["rows"] = Field("rows", description="What is compared: the rows of every table.")
-
-    @field_validator("schedule")
-    @classmethod
-    def _known_schedule(cls, value: str) -> str:
-        return _cron_or(value, ("after-backup", "auto", "never"))
-
-    @field_validator("secret_key")
-    @classmethod
-    def _no_key_itself(cls, value: str) -> str:
-        if "BEGIN PGP" in value or "\n" in value:
-            raise ValueError("a key's text was given; write the name of a GpgSecretKey, such as ops")
-        return value
-
-    def is_due_after_backup(self, database_bytes: int) -> bool:
-        """Return whether a backup of a database of this size is proved at once."""
-        small = database_bytes < PROVED_AT_ONCE_BYTES
-        return self.schedule == "after-backup" or (self.schedule == "auto" and small)
 
 
 class BackupPlan(Block):
@@ -83,6 +57,9 @@ class BackupPlan(Block):
     schedule: str = Field("0 2 * * *", description='When to back up: a cron expression, or "never".')
     time_zone: str = Field("UTC", description="IANA time zone of the schedules and of retention's days.")
     database: PostgresDatabase = Field(title="Database", description="The database to back up.")
+    client: DockerPostgresClient | None = Field(
+        None, title="Client", description="An image that pg_dump is run from; this host's programs if empty."
+    )
     recipients: GpgRecipients = Field(
         title="Recipients", description="Public keys that backups are encrypted to."
     )
@@ -96,6 +73,19 @@ class BackupPlan(Block):
     prune: Literal["after-backup", "separate"] = Field("after-backup", description="Who deletes old backups.")
     verify: VerifySettings = Field(
         default_factory=VerifySettings, description="When and how backups are proved."
+    )
+    facts: Literal["always", "off-hours"] = Field(
+        "always",
+        description="When tables are counted; without that, a backup's rows cannot be verified.",
+    )
+    off_hours: str = Field(
+        "22:00-06:00", description="The hours that count as off-hours, in the plan's time zone."
+    )
+    fact_sessions: int = Field(
+        1, ge=1, le=16, description="Sessions that count tables at the same time, while pg_dump runs."
+    )
+    snapshot_limit_minutes: float = Field(
+        240, gt=0, description="How old the dump's snapshot may become before somebody is told."
     )
     alerts: list[SlackAlert] = Field(default_factory=list, description="Who hears of trouble.")
     spool_directory: str = Field(
@@ -111,7 +101,7 @@ class BackupPlan(Block):
     @field_validator("schedule")
     @classmethod
     def _known_schedule(cls, value: str) -> str:
-        return _cron_or(value, ("never",))
+        return cron_or(value, ("never",))
 
     @field_validator("time_zone")
     @classmethod
@@ -121,6 +111,12 @@ class BackupPlan(Block):
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             advice = close_to(value, available_timezones(), 0.87) or "write one such as Europe/Madrid"
             raise ValueError(f"no such time zone: {value!r}; {advice}") from error
+        return value
+
+    @field_validator("off_hours")
+    @classmethod
+    def _known_hours(cls, value: str) -> str:
+        parse_window(value)
         return value
 
     @model_validator(mode="after")
@@ -141,6 +137,10 @@ class BackupPlan(Block):
             places[place] = store.name
         if self.required is not None and self.required > len(names):
             raise ValueError(f"required is {self.required}, but there are only {len(names)} stores")
+        if self.client and self.database.client_directory:
+            raise ValueError(
+                "client and database.client_directory both say where pg_dump is; keep one of them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -157,6 +157,7 @@ class BackupPlan(Block):
         """Nested secrets are stored in the clear by Prefect, so only references are allowed here."""
         for place, nested in (
             ("database", self.database),
+            ("verify.scratch", self.verify.scratch),
             *((f"stores.{store.name}", store) for store in self.stores),
             *((f"alerts.#{number}", alert) for number, alert in enumerate(self.alerts, start=1)),
         ):
@@ -182,10 +183,30 @@ class BackupPlan(Block):
         """Where the plan says that pg_dump lies."""
         return Path(self.database.client_directory) if self.database.client_directory else None
 
+    def find_client(self, server_major: int) -> tuple[ClientPrograms | ContainerPrograms, str]:
+        """Return the programs that dump a server of this major, and a warning if something is odd about them.
+
+        Raises:
+            ProgramError: There are none; its hint says how to get them.
+        """
+        if self.client is not None:
+            return self.client.find(server_major)
+        return pgtools.find_client(server_major, configured=self.client_directory)
+
     @property
     def policy(self) -> RetentionPolicy:
         """The retention policy, with days counted in the plan's time zone."""
         return self.retention.model_copy(update={"time_zone": self.time_zone})
+
+    def proof_at(self, now: datetime) -> Proof:
+        """Return what is taken of each table by a backup that starts now."""
+        is_due = self.facts == "always" or is_within(self.off_hours, now, self.time_zone)
+        return self.verify.proof if is_due else "none"
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions of a backup hold a lock on each table at once; those that count share them."""
+        return 3 if self.fact_sessions > 1 else 2
 
     @property
     def required_copies(self) -> int:
@@ -200,18 +221,6 @@ class BackupPlan(Block):
             f"the plan {self.name} has no store called {name}",
             f"it has {', '.join(store.name for store in self.stores)}",
         )
-
-
-def _cron_or(value: str, words: Collection[str]) -> str:
-    """Return `value` if it is one of the words or a cron expression of five fields."""
-    if value in words:
-        return value
-    # croniter takes a sixth field for seconds, and R and H for something at random
-    is_usual = len(value.split()) == 5 and not {"r", "h"} & set(value.lower().split())
-    if not is_usual or not croniter.is_valid(value):
-        advice = close_to(value, words) or "write five fields such as 0 2 * * *"
-        raise ValueError(f"not a cron expression: {value!r}; {advice}")
-    return value
 
 
 def _holds_password(conninfo: str, place: str) -> bool:

@@ -10,20 +10,26 @@ from typing import Any
 from pydantic import BaseModel
 
 from blocks.alerts import SlackAlert
+from blocks.docker_client import DockerPostgresClient
 from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.postgres import PostgresDatabase
 from blocks.stores import LocalStore, S3Store
 from flows.core import naming
+from flows.core.assertions import Assertion
 from flows.core.errors import PlanError
+from flows.core.ignoring import Ignored
 from flows.core.retention import RetentionPolicy
 from flows.faults import listed, nearest, refuse_unknown, table, validated, words_of
-from flows.plan import BackupPlan, VerifySettings
+from flows.plan import BackupPlan
+from flows.verify_settings import ScratchSettings, VerifySettings
 
 STORES: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store}
 ALERTS: dict[str, type[BaseModel]] = {"slack": SlackAlert}
+LISTED_IN_VERIFY: dict[str, type[BaseModel]] = {"assertions": Assertion, "ignore": Ignored}
 
 DATABASE = 'database = { conninfo = "env:DATABASE_URL" }'
 RECIPIENTS = 'recipients = ["keys/ops.asc"]'
+CLIENT = 'client = { image = "postgres:{major}" }'
 RETENTION = "retention = { keep_daily = 30 }"
 EXAMPLES = {"database": DATABASE, "recipients": RECIPIENTS, "stores": "[[plans.NAME.stores]]"}
 
@@ -120,18 +126,36 @@ def _plan_data(name: str, raw: Mapping[str, Any], place: str, base: Path) -> dic
     return data | {
         "name": name,
         "database": _model(PostgresDatabase, database, f"{place}.database", base),
+        "client": _client(data.get("client"), f"{place}.client", base),
         "recipients": _recipients(recipients, keyring, f"{place}.recipients", base),
         "stores": _models(STORES, data["stores"], f"{place}.stores", base),
         "alerts": _models(ALERTS, data.get("alerts", []), f"{place}.alerts", base),
         "retention": _model(RetentionPolicy, retention, f"{place}.retention", base),
-        "verify": _model(
-            VerifySettings,
-            table(data.get("verify", {}), f"{place}.verify", "[plans.NAME.verify]"),
-            f"{place}.verify",
-            base,
-        ),
+        "verify": _verify_settings(data.get("verify", {}), f"{place}.verify", base),
         "spool_directory": _absolute(data.get("spool_directory", ""), base),
     }
+
+
+def _client(raw: Any, place: str, base: Path) -> BaseModel | None:
+    return None if raw is None else _model(DockerPostgresClient, table(raw, place, CLIENT), place, base)
+
+
+def _verify_settings(raw: Any, place: str, base: Path) -> BaseModel:
+    data = dict(table(raw, place, "[plans.NAME.verify]"))
+    for name, model in LISTED_IN_VERIFY.items():
+        each = listed(data.get(name, []), f"{place}.{name}", f"[[plans.NAME.verify.{name}]]")
+        data[name] = [
+            _model(
+                model,
+                table(one, f"{place}.{name}.#{number}", f"[[plans.NAME.verify.{name}]]"),
+                f"{place}.{name}.#{number}",
+                base,
+            )
+            for number, one in enumerate(each, start=1)
+        ]
+    scratch = table(data.get("scratch", {}), f"{place}.scratch", 'scratch = { kind = "embedded" }')
+    data["scratch"] = _model(ScratchSettings, scratch, f"{place}.scratch", base)
+    return _model(VerifySettings, data, place, base)
 
 
 def _recipients(keys: list[Any], keyring: Any, place: str, base: Path) -> GpgRecipients:

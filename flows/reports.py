@@ -13,11 +13,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.errors import StoreError
 from blocks.stores import Store
+from flows import verification_report
 from flows.beside import beside, logger
 from flows.catalogue import Backup, Copy, committed_backups, read_store
 from flows.core.manifest import Manifest
 from flows.core.retention import retained
-from flows.core.verification import Verdict
+from flows.markdown import escaped, moment, table
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.proof import Proof
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
     from flows.core.comparison import Comparison
     from flows.prune import Pruned
 
-TABLES_SHOWN = 200
-VERDICT_SIGNS = {
-    Verdict.VERIFIED: "✅ verified",
-    Verdict.FAILED: "❌ failed",
-    Verdict.UNVERIFIABLE: "⚠️ unverifiable",
-}
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def listen(listener: Callable[[str], None]) -> None:
+    """Call `listener` with the summary of every verification, in Markdown, so that a terminal can show it."""
+    _listeners.append(listener)
 
 
 def publish_backup(
@@ -46,17 +48,17 @@ def publish_backup(
     lines = [
         f"# Backup {manifest.backup_id}",
         "",
-        f"The database as it was at {_time(manifest.snapshot_at)}, {human_bytes(manifest.size_bytes)},"
+        f"The database as it was at {moment(manifest.snapshot_at)}, {human_bytes(manifest.size_bytes)},"
         f" on {', '.join(store.location for store in stores)}.",
         "",
-        *_table(
+        *table(
             ("archive", "size", "before compression", "SHA-256"),
             [
                 (a.name, human_bytes(a.size_bytes), human_bytes(a.plain_bytes), f"`{a.sha256[:16]}…`")
                 for a in manifest.archives
             ],
         ),
-        *_table(
+        *table(
             ("step", "seconds"),
             [(name, f"{seconds:.1f}") for name, seconds in timings.model_dump().items()],
         ),
@@ -75,24 +77,12 @@ def publish_backup(
     _publish(f"{plan.name}-backup", "\n".join(lines), f"Backup {manifest.backup_id}")
 
 
-def publish_verification(plan: BackupPlan, copy: Copy, proof: Proof) -> None:
+def publish_verification(plan: BackupPlan, copy: Copy, proof: Proof, at: datetime) -> None:
     """Publish the report of a verification, the verdict first."""
-    lines = [f"# {VERDICT_SIGNS[proof.verdict]}: {copy.backup_id} on {copy.store.name}", ""]
-    if proof.reason:
-        lines += [f"**{_escaped(proof.reason)}**", ""]
-    if proof.hint:
-        lines += [f"What to do: {_escaped(proof.hint)}", ""]
-    if proof.comparison is not None:
-        comparison = proof.comparison
-        lines += [
-            f"{comparison.equal_rows:,} rows of {comparison.equal_tables} tables are equal,"
-            f" compared in {proof.seconds:.1f} s.",
-            "",
-            *_findings(comparison),
-            *_rows(comparison),
-        ]
-    lines += [f"- {note}" for note in proof.notes]
-    _publish(f"{plan.name}-verification", "\n".join(lines), f"Verification of {copy.backup_id}")
+    for listener in _listeners:
+        listener("\n".join(verification_report.summary(copy, proof, at)))
+    markdown = "\n".join(verification_report.report(copy, proof, at))
+    _publish(f"{plan.name}-verification", markdown, f"Verification of {copy.backup_id}")
     publish_catalogue(plan)
 
 
@@ -103,8 +93,8 @@ def publish_restore(plan: BackupPlan, copy: Copy, comparison: "Comparison") -> N
         "",
         f"{comparison.equal_rows:,} rows of {comparison.equal_tables} tables are equal to the facts.",
         "",
-        *_findings(comparison),
-        *_rows(comparison),
+        *verification_report.findings(comparison.findings),
+        *verification_report.rows(comparison),
     ]
     _publish(f"{plan.name}-restore", "\n".join(lines), f"Restore of {copy.backup_id}")
 
@@ -119,11 +109,11 @@ def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -
             f"{len(destination.deleted)} backups deleted, {len(destination.kept)} kept,"
             f" {len(destination.litter)} unfinished ones and {destination.pending} broken uploads cleared.",
             "",
-            *_table(
+            *table(
                 ("backup", "what", "why"),
                 [(identifier, "deleted", "no rule keeps it") for identifier in destination.deleted]
                 + [
-                    (identifier, "kept", _escaped("; ".join(why)))
+                    (identifier, "kept", escaped("; ".join(why)))
                     for identifier, why in destination.kept.items()
                 ],
             ),
@@ -201,51 +191,6 @@ def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str
         }
         for backup in backups
     ]
-
-
-def _findings(comparison: "Comparison") -> list[str]:
-    return _table(
-        ("rule", "object", "what"),
-        [(f.rule, _escaped(f.object), _escaped(f.message)) for f in comparison.findings[:TABLES_SHOWN]],
-    )
-
-
-def _rows(comparison: "Comparison") -> list[str]:
-    frame = comparison.rows.head(TABLES_SHOWN)
-    shown = [
-        (_escaped(f"{row.schema_name}.{row.table}"), _count(row.expected), _count(row.restored), row.status)
-        for row in frame.itertuples()
-    ]
-    hidden = len(comparison.rows) - len(shown)
-    more = (
-        [f"… and {hidden} more tables; the encrypted report beside the backup holds them all.", ""]
-        if hidden
-        else []
-    )
-    return _table(("table", "rows expected", "rows restored", "status"), shown) + more
-
-
-def _count(value: object) -> str:
-    return "–" if str(value) == "<NA>" else f"{int(str(value)):,}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    if not rows:
-        return []
-    lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(str(cell) for cell in line) + " |" for line in lines] + [""]
-
-
-def _escaped(text: str) -> str:
-    """Return text that cannot break a Markdown table or become a link."""
-    flat = " ".join(text.split())
-    for sign in "\\`*_[]<>|":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat
-
-
-def _time(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _publish(key: str, markdown: str, description: str) -> None:

@@ -1,13 +1,15 @@
 """The story of a restore into a person's own database: in a bad night, or onto a new server."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 from pydantic import SecretStr
 
-from blocks import archive_restore, gpg, pgtools
+from blocks import archive_restore, gpg, pgtools, timescale
 from blocks.archive_restore import RestoreOutcome
 from blocks.database_settings import apply_privileges, apply_settings
 from blocks.errors import ConfigurationError, EncryptionError
@@ -15,7 +17,7 @@ from blocks.gpg_program import UnlockedKey
 from blocks.identity import occupants
 from blocks.pgcommands import Connection
 from blocks.pgtools import ClientPrograms, parse_version
-from blocks.postgres import PostgresDatabase, pin
+from blocks.postgres import PostgresDatabase, Session, pin
 from blocks.references import is_reference
 from blocks.spool import Chain, SpoolDirectory, SpoolFile, sweep
 from flows import hooks, reports
@@ -119,7 +121,18 @@ def _restored(
         connection = reached.with_environment(client.environment)
         if with_globals:
             _run_globals(backup, key, client, connection)
-        outcome = restored(backup, key, Target(client, connection, connection, trusted=True))
+        outcome = restored(
+            backup,
+            key,
+            Target(
+                client,
+                connection,
+                connection,
+                trusted=True,
+                before_rows=partial(_called, target, timescale.before_rows),
+                after_rest=partial(_called, target, timescale.after_restore),
+            ),
+        )
     if outcome.count:
         raise VerificationFailed(
             f"pg_restore reported {outcome.count} errors; the target is not whole",
@@ -129,9 +142,14 @@ def _restored(
     with target.connect() as session:
         apply_settings(session, [(s.role, s.name, s.value) for s in backup.facts.settings])
         apply_privileges(session, backup.facts.properties.access_privileges)
-        state = performed(inbound.look, session, backup.facts)
+        state = performed(inbound.look, session, session, backup.facts)
         settings = settings_of(session)
     return compare(backup.facts, replace(state, settings=settings))
+
+
+def _called(target: PostgresDatabase, call: Callable[[Session], None]) -> None:
+    with target.connect() as session:
+        call(session)
 
 
 def _run_globals(backup: Fetched, key: UnlockedKey, client: ClientPrograms, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from flows.catalogue import Copy
 from flows.core.errors import BackupError
 from flows.core.facts import Facts
 from flows.core.manifest import ArchiveKind, Manifest
+from flows.core.sampling import EVERYTHING, Portion
 from flows.progress import Progress, shown
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
@@ -47,12 +48,17 @@ def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
     return Fetched(manifest, paths, facts)
 
 
-def restored(backup: Fetched, key: UnlockedKey, target: Target) -> RestoreOutcome:
+def restored(
+    backup: Fetched, key: UnlockedKey, target: Target, portion: Portion = EVERYTHING
+) -> RestoreOutcome:
     """Restore definitions, then rows, then the rest; go on after errors, which the outcome counts."""
     main = backup.path("main")
     with archive_head() as head:
         outcome = performed(inbound.restore_definitions, main, key, target, head)
-        with shown(Progress("restore", main.stat().st_size)) as progress:
-            outcome.add(performed(inbound.restore_rows, main, key, target, progress))
-        outcome.add(performed(inbound.restore_rest, head, target))
+        target.before_rows()
+        if portion.tier != "schema":
+            with shown(Progress("restore", main.stat().st_size)) as progress:
+                outcome.add(performed(inbound.restore_rows, main, key, head, target, progress, portion))
+        outcome.add(performed(inbound.restore_rest, head, target, backup.facts, portion))
+        target.after_rest()
     return outcome

@@ -5,6 +5,7 @@ from typing import Any
 
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
@@ -13,7 +14,7 @@ from rich.table import Table
 from blocks.errors import StoreError
 from blocks.references import redact
 from blocks.stores import Store
-from flows import progress
+from flows import progress, reports
 from flows.core.verification import Verdict
 from flows.doctor import Check
 
@@ -49,6 +50,11 @@ def show_progress() -> None:
         progress.listen(_draw)
     else:
         progress.listen(_announce)
+
+
+def show_reports() -> None:
+    """Print the summary of every verification from now on."""
+    reports.listen(lambda markdown: err.print(Markdown(markdown)))
 
 
 def say_error(message: str, hint: str = "") -> None:

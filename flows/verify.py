@@ -3,53 +3,50 @@
 import secrets
 import time
 from datetime import UTC, datetime
-from functools import partial
+from typing import Literal
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks import pgtools
-from blocks.archive_restore import RestoreOutcome
 from blocks.errors import (
+    DatabaseError,
     DecryptionFailed,
     KeyUnusable,
     ObjectMissing,
     ProgramError,
     ScratchError,
-    ScratchLacks,
     SpoolFull,
     StreamDamaged,
 )
-from blocks.gpg_program import UnlockedKey
-from blocks.pgcommands import Connection
-from blocks.pgtools import parse_version
-from blocks.scratch import ScratchServer
-from blocks.scratch_directory import scratch_root
 from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
 from flows.catalogue import Copy, find
-from flows.core.comparison import Comparison, compare
 from flows.core.errors import BackupError, PlanError, Unverifiable, VerificationFailed
 from flows.core.facts import Facts
-from flows.core.verification import Verdict
+from flows.core.sampling import Portion, sample
+from flows.core.verification import Tier, Verdict
+from flows.judging import proof_of
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, load_secret_key
 from flows.proof import Proof
+from flows.proving import prove
 from flows.recording import record
-from flows.restoring import Fetched, fetched, restored
-from flows.scratch_needs import open_up, prepare_scratch, refuse_too_little_disk
+from flows.restoring import fetched
 from flows.scrubbing import scrubbed
-from flows.tasks import inbound
-from flows.tasks.inbound import Target
 from flows.tasks.options import threads
 
 # What proves a backup broken, as against what only prevents a look at it.
 BROKEN = (BackupError, DecryptionFailed, StreamDamaged, ObjectMissing)
-PREVENTED = (ScratchError, KeyUnusable, ProgramError, PlanError, SpoolFull, Unverifiable)
-
-
-DISK_FULL = "No space left on device"
+PREVENTED = (
+    ScratchError,
+    DatabaseError,
+    KeyUnusable,
+    ProgramError,
+    PlanError,
+    SpoolFull,
+    Unverifiable,
+)
 
 
 @flow(
@@ -59,21 +56,26 @@ DISK_FULL = "No space left on device"
     on_crashed=[hooks.alert],
 )
 @scrubbed
-def verify(plan: str, backup: str = "latest", destination: str = "") -> State[None]:
+def verify(
+    plan: str, backup: str = "latest", destination: str = "", tier: Tier | Literal["plan"] = "plan"
+) -> State[None]:
     """Restore a backup into a scratch server and compare it with the facts of its own snapshot.
 
     Args:
         plan: Name of the backup plan.
         backup: A backup's id, "latest", or "oldest-unverified".
         destination: Name of the store to read from; if empty, one whose copy is not verified yet.
+        tier: How much is restored: all (full), only definitions (schema), the rows of a sample only, or what
+            the plan says.
     """
     loaded = load_plan(plan)
     copy = _chosen(loaded, backup, destination)
     began = time.monotonic()
-    proof = _proof(loaded, copy)
+    proof = _proof(loaded, copy, loaded.verify.tier if tier == "plan" else tier)
     proof.seconds = time.monotonic() - began
-    record(loaded, copy, proof, datetime.now(UTC), secrets.token_hex(3))
-    reports.publish_verification(loaded, copy, proof)
+    at = datetime.now(UTC)
+    record(loaded, copy, proof, at, secrets.token_hex(3))
+    reports.publish_verification(loaded, copy, proof, at)
     if proof.verdict is Verdict.FAILED:
         raise VerificationFailed(
             f"backup {copy.backup_id} on {copy.store.name} failed: {proof.reason}", proof.hint
@@ -90,17 +92,17 @@ def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     return (unverified or backup.copies)[0]
 
 
-def _proof(plan: BackupPlan, copy: Copy) -> Proof:
+def _proof(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
     """Tell a broken backup from one that could not be looked at; anything else is the run's own failure."""
     try:
-        return _restored_and_compared(plan, copy)
+        return _restored_and_judged(plan, copy, tier)
     except PREVENTED as error:
-        return Proof(Verdict.UNVERIFIABLE, error.message, error.hint, type(error).__name__)
+        return Proof(Verdict.UNVERIFIABLE, error.message, error.hint, type(error).__name__, tier)
     except BROKEN as error:
-        return Proof(Verdict.FAILED, error.message, error.hint, type(error).__name__)
+        return Proof(Verdict.FAILED, error.message, error.hint, type(error).__name__, tier)
 
 
-def _restored_and_compared(plan: BackupPlan, copy: Copy) -> Proof:
+def _restored_and_judged(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
     if copy.problem:
         raise (Unverifiable if copy.unknown else BackupError)(copy.problem, copy.remedy)
     sweep(plan.spool_root)
@@ -108,42 +110,31 @@ def _restored_and_compared(plan: BackupPlan, copy: Copy) -> Proof:
         load_secret_key(plan.verify.secret_key).unlock() as key,
         SpoolDirectory(plan.spool_root, f"verify-{copy.backup_id}") as spool,
     ):
-        return _compared(fetched(copy, key, spool), key, spool)
+        began = time.monotonic()
+        backup = fetched(copy, key, spool)
+        fetch_seconds = time.monotonic() - began
+        evidence = prove(backup, key, spool, plan.verify, _portion(plan, backup.facts, tier))
+    return proof_of(evidence, plan.verify, fetch_seconds)
 
 
-def _compared(backup: Fetched, key: UnlockedKey, spool: SpoolDirectory) -> Proof:
-    facts = backup.facts
-    inbound.open_globals(backup.path("globals"), key)
-    server = pgtools.find_server(facts.server_major)
-    client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
-    refuse_too_little_disk(backup.manifest, scratch_root(spool.path.parent))
-    with ScratchServer(server, spool.path.parent) as scratch:
-        prepared = prepare_scratch(scratch, facts)
-        target = Target(
-            client,
-            owner=Connection(scratch.conninfo(prepared.dbname, scratch.superuser), client.environment),
-            plain=Connection(scratch.conninfo(prepared.dbname, prepared.restorer), client.environment),
-            trusted=False,
-            open_up=partial(open_up, scratch, prepared),
+def _portion(plan: BackupPlan, facts: Facts, tier: Tier) -> Portion:
+    """Return how much to restore.
+
+    Raises:
+        Unverifiable: The facts do not tell of any rows that it would restore.
+    """
+    if tier != "schema" and facts.proof == "none":
+        raise Unverifiable(
+            "no table was counted for this backup: it was not made in the plan's off-hours",
+            "pgsalvo verify --tier schema proves its definitions; back up within off_hours for the rows",
         )
-        outcome = restored(backup, key, target)
-        if any(DISK_FULL in line for line in outcome.errors):
-            raise ScratchLacks("the scratch server's disk became full", "free some space for it")
-        with scratch.connect(prepared.dbname) as session:
-            comparison = compare(facts, inbound.look(session, facts))
-    return _judged(facts, comparison, outcome, [*prepared.notes, *prepared.unverifiable_collations])
-
-
-def _judged(facts: Facts, comparison: Comparison, outcome: RestoreOutcome, notes: list[str]) -> Proof:
-    proof = Proof(comparison.verdict, "", "", "", facts, comparison, outcome, notes)
-    reasons = []
-    if outcome.count:
-        proof.verdict = Verdict.FAILED
-        reasons.append(f"pg_restore reported {outcome.count} errors")
-    errors = [finding for finding in comparison.findings if finding.severity == "error"]
-    if errors:
-        reasons.append(f"{len(errors)} differences, the first is {errors[0].rule}")
-    proof.reason = "; ".join(reasons)
-    if proof.reason:
-        proof.hint = "the report beside the backup, encrypted to its recipients, holds every difference"
-    return proof
+    if tier != "sample":
+        return Portion(tier)
+    settings = plan.verify
+    tables = sample(facts.tables, settings.sample_tables, settings.sample_max_bytes, facts.backup_id)
+    if facts.tables and not tables:
+        raise Unverifiable(
+            "the sample holds no table",
+            "let verify.sample_tables name tables as schema.table, or sample_max_bytes be larger",
+        )
+    return Portion(tier, tables)

@@ -97,6 +97,17 @@ def meets(expect: str, value: object) -> bool:
     return bool(comparisons) and all(_holds(sign, operand, value) for sign, operand in comparisons)
 
 
+def answer_of(outcome: Outcome) -> str:
+    """Return the answer for a person, cut short; what is no single value is told in words."""
+    if outcome.error:
+        return f"the SQL failed: {outcome.error}"
+    if not outcome.rows:
+        return "no row"
+    if outcome.rows > 1 or outcome.columns != 1:
+        return "more than one value"
+    return _shown(outcome.value)
+
+
 def judge(assertion: Assertion, outcome: Outcome) -> Finding | None:
     """Return the finding of an answer that is not as expected; it shows the answer, cut short."""
     message = _complaint(assertion.expect, outcome)

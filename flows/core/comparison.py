@@ -22,6 +22,7 @@ _TABLES = ("table", "partitioned table")
 _OBJECT_RULES: tuple[Rule, ...] = ("DEFINITION_DIFFERS", "OWNER_DIFFERS", "GRANT_DIFFERS")
 _EXISTENCE_RULES: tuple[Rule, ...] = ("OBJECT_MISSING", "OBJECT_UNEXPECTED")
 _ONLY_DEFINITIONS = "only definitions were restored"
+_ONLY_A_SAMPLE = "only a sample of the rows was restored"
 _ONLY_COUNTED = "rows were counted, but their content was not read"
 _OLDER_FACTS = "the facts are of an older release, which read neither definitions nor owners nor rights"
 
@@ -94,7 +95,7 @@ def compare(
     warning: an empty table, a sequence or a setting that the facts do not know, for nothing is lost by it.
 
     Args:
-        tier: `schema`: no rows were restored; `sample`: only those of some tables.
+        tier: `schema`: no rows were restored; `sample`: only those of some tables, and no foreign key.
         sampled: The (schema, table) pairs of a sample; of all others no rows are compared.
     """
     without_values = _ONLY_DEFINITIONS if tier == "schema" else ""
@@ -184,16 +185,33 @@ def _objects(facts: Facts, restored: RestoredState, tier: Tier) -> tuple[pd.Data
         relations = Check(len(facts.tables) + len(facts.sequences), "no tables and no sequences")
         return pd.DataFrame(), Part([], checks | dict.fromkeys(_EXISTENCE_RULES, relations))
     majors = (facts.server_major, restored.major or facts.server_major)
-    result = compare_objects(facts.objects, restored.objects, majors=majors)
-    objects = Check(len(facts.objects), "the database holds no objects")
+    expected = _portion(facts.objects, tier)
+    result = compare_objects(expected, _portion(restored.objects, tier), majors=majors)
+    objects = Check(len(expected), "the database holds no objects")
     checks = dict.fromkeys((*_OBJECT_RULES, *_EXISTENCE_RULES), objects)
     views = sum(thing.kind == "materialized view" for thing in facts.objects)
     checks["MATVIEW_UNPOPULATED"] = Check(views, "no materialized views")
-    if tier != "schema":
+    if tier == "full":
         return result.counts, Part(list(result.findings), checks)
-    checks["MATVIEW_UNPOPULATED"] = _checked(None if views else 0, _ONLY_DEFINITIONS, "no materialized views")
-    filled = [finding for finding in result.findings if finding.rule != "MATVIEW_UNPOPULATED"]
-    return result.counts, Part(filled, checks)
+    why = _ONLY_DEFINITIONS if tier == "schema" else _ONLY_A_SAMPLE
+    checks["MATVIEW_UNPOPULATED"] = _checked(None if views else 0, why, "no materialized views")
+    left_out = len(facts.objects) - len(expected)
+    notes = [f"foreign keys that were not restored, for they need all rows: {left_out:,}"] if left_out else []
+    return result.counts, Part(list(result.findings), checks, notes)
+
+
+def _portion(objects: Iterable[CatalogObject], tier: Tier) -> list[CatalogObject]:
+    """Return what a tier restores: without all rows no view is filled, and no foreign key built."""
+    if tier == "full":
+        return list(objects)
+    return [_unfilled(thing) for thing in objects if tier == "schema" or not thing.is_foreign_key]
+
+
+def _unfilled(thing: CatalogObject) -> CatalogObject:
+    if "populated" not in thing.properties:
+        return thing
+    properties = {name: value for name, value in thing.properties.items() if name != "populated"}
+    return thing.model_copy(update={"properties": properties})
 
 
 def _untold(objects: Iterable[Finding], told: Iterable[Finding]) -> list[Finding]:

@@ -113,10 +113,13 @@ def sampled_rows(entries: Iterable[str], tables: Iterable[tuple[str, str]]) -> l
     return [line for line in entries if _from_kind(line).startswith((*beginnings, "SEQUENCE SET "))]
 
 
-def without_what_needs_all_rows(
-    entries: Iterable[str], foreign_keys: Iterable[tuple[str, str, str]]
-) -> list[str]:
-    """Leave out foreign keys, with their comments, and the filling of materialized views.
+def without_filled_views(entries: Iterable[str]) -> list[str]:
+    """Leave out the filling of materialized views, whose queries may count on rows that are not there."""
+    return [line for line in entries if not _from_kind(line).startswith("MATERIALIZED VIEW DATA ")]
+
+
+def without_foreign_keys(entries: Iterable[str], foreign_keys: Iterable[tuple[str, ...]]) -> list[str]:
+    """Leave out foreign keys, with their comments.
 
     Args:
         foreign_keys: (schema, table, name) of every one.
@@ -125,8 +128,7 @@ def without_what_needs_all_rows(
         f"COMMENT {_listed(schema)} CONSTRAINT {_listed(name)} ON {_listed(table)} "
         for schema, table, name in foreign_keys
     )
-    unwanted = ("FK CONSTRAINT ", "MATERIALIZED VIEW DATA ", *comments)
-    return [line for line in entries if not _from_kind(line).startswith(unwanted)]
+    return [line for line in entries if not _from_kind(line).startswith(("FK CONSTRAINT ", *comments))]
 
 
 def _listed(name: str) -> str:

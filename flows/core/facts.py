@@ -58,6 +58,10 @@ class CatalogObject(_Fact):
     grants: dict[str, tuple[str, ...]] = {}
     properties: dict[str, str] = {}
 
+    @property
+    def is_foreign_key(self) -> bool:
+        return self.kind == "constraint" and self.properties.get("definition", "").startswith("FOREIGN KEY")
+
 
 class SequenceValue(_Fact):
     """A sequence as it stood before the dump began; None where it was never used or may not be read.

@@ -59,6 +59,7 @@ class Timings(_Kept):
     encrypt: float
     upload: float
     checksum: float
+    snapshot: float = 0.0  # for how long the server could not vacuum what died since
 
 
 class Manifest(_Kept):

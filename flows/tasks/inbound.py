@@ -8,21 +8,34 @@ from functools import partial
 from pathlib import Path
 
 from blocks import archive_restore, compression, gpg
+from blocks.amcheck import IndexesChecked, corrupt_indexes, install_amcheck
 from blocks.archive_restore import ArchiveHead, RestoreOutcome
+from blocks.assertions import AssertionOutcome, run_assertion
 from blocks.gpg_program import UnlockedKey
 from blocks.pgcommands import Connection
 from blocks.pgtools import ClientPrograms
 from blocks.postgres import Session
+from blocks.soundness import ConstraintsChecked, violated_constraints
 from blocks.spool import SpoolDirectory
 from flows.catalogue import Copy
 from flows.core import facts as core_facts
+from flows.core.assertions import Assertion
 from flows.core.comparison import RestoredState
-from flows.core.contents import definition_runs, rights_on_large_objects, split_by_power
+from flows.core.contents import (
+    definition_runs,
+    rights_on_large_objects,
+    sampled_rows,
+    split_by_power,
+    without_filled_views,
+    without_foreign_keys,
+)
 from flows.core.errors import ChecksumMismatch
 from flows.core.facts import Facts
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import object_key
-from flows.gathering import restored_rows, restored_sequences
+from flows.core.sampling import EVERYTHING, Portion
+from flows.core.verification import FULL
+from flows.gathering import restored_large_objects, restored_objects, restored_rows, restored_sequences
 from flows.progress import Progress
 from flows.tasks.options import step, transfer
 
@@ -82,6 +95,7 @@ class Target:
         plain: Whoever does what runs others' code; the scratch server's has no power over the host.
         trusted: Whether `plain` may also do what needs a superuser.
         open_up: Lets `plain`, and whoever owns things, into all that is there by now.
+        before_rows: What an extension asks for once it is there; `after_rest`: at the very end.
     """
 
     programs: ClientPrograms
@@ -90,6 +104,8 @@ class Target:
     trusted: bool
     jobs: int = 2
     open_up: Callable[[], None] = lambda: None
+    before_rows: Callable[[], None] = lambda: None
+    after_rest: Callable[[], None] = lambda: None
 
 
 @step(name="restore-definitions")
@@ -114,24 +130,39 @@ def restore_definitions(path: Path, key: UnlockedKey, target: Target, head: Arch
 
 
 @step(name="restore-rows")
-def restore_rows(path: Path, key: UnlockedKey, target: Target, progress: Progress) -> RestoreOutcome:
+def restore_rows(
+    path: Path, key: UnlockedKey, head: ArchiveHead, target: Target, progress: Progress, portion: Portion
+) -> RestoreOutcome:
     """Stream the rows out of the archive into the database; they touch no disk on the way."""
-    plain = plain_chunks(path, key, progress)
+    is_sample = portion.tier == "sample"
     return archive_restore.restore_rows(
-        target.programs.pg_restore, target.plain, plain, no_privileges=not target.trusted
+        target.programs.pg_restore,
+        target.plain,
+        plain_chunks(path, key, progress),
+        entries=sampled_rows(_data_entries(head, target), portion.tables) if is_sample else None,
+        no_privileges=not target.trusted,
     )
 
 
 @step(name="restore-rest")
-def restore_rest(head: ArchiveHead, target: Target) -> RestoreOutcome:
-    """Build post-data: indexes, constraints, triggers; what needs a superuser comes last."""
+def restore_rest(head: ArchiveHead, target: Target, facts: Facts, portion: Portion) -> RestoreOutcome:
+    """Build post-data: indexes, constraints, triggers; what needs a superuser comes last.
+
+    What needs all rows is left out if they are not all there.
+    """
     pg_restore = target.programs.pg_restore
-    plain, superuser = split_by_power(archive_restore.entries_of(pg_restore, target.plain, "post-data", head))
+    listed = list(archive_restore.entries_of(pg_restore, target.plain, "post-data", head))
+    if portion.tier != FULL:
+        listed = without_filled_views(listed)
+    if portion.tier == "sample":
+        keys = (item.name for item in facts.objects or () if item.is_foreign_key)
+        listed = without_foreign_keys(listed, keys)
+    plain, superuser = split_by_power(listed)
     if target.trusted:
         entries = [*plain, *superuser]
         return archive_restore.restore_entries(pg_restore, target.owner, head, entries, jobs=target.jobs)
     outcome = RestoreOutcome()
-    if rights := rights_on_large_objects(archive_restore.entries_of(pg_restore, target.plain, "data", head)):
+    if portion.tier == FULL and (rights := rights_on_large_objects(_data_entries(head, target))):
         outcome.add(archive_restore.restore_entries(pg_restore, target.owner, head, rights))
     outcome.add(
         archive_restore.restore_entries(
@@ -144,11 +175,43 @@ def restore_rest(head: ArchiveHead, target: Target) -> RestoreOutcome:
 
 
 @step(name="look")
-def look(session: Session, facts: Facts) -> RestoredState:
-    """Read from the restored database what the facts tell of the source, except settings."""
+def look(superuser: Session, plain: Session, facts: Facts, portion: Portion = EVERYTHING) -> RestoredState:
+    """Read from the restored database what the facts tell of the source, except settings.
+
+    Args:
+        plain: Of a role without power, for to read rows may run the dump's own code.
+        portion: Of what was restored; rows are counted if there are any.
+    """
+    content = facts.proof == "content"
+    has_rows = portion.tier != "schema" and facts.proof != "none"
     known = [(table.schema_name, table.table) for table in facts.tables]
     known += [(sequence.schema_name, sequence.sequence) for sequence in facts.sequences]
-    return RestoredState(tables=restored_rows(session, known), sequences=restored_sequences(session, known))
+    return RestoredState(
+        tables=restored_rows(plain, known, content=content) if has_rows else (),
+        sequences=restored_sequences(superuser, known),
+        objects=restored_objects(superuser),
+        large_objects=restored_large_objects(superuser, content=content) if portion.tier == FULL else None,
+        major=superuser.info.server_version // 10_000,
+    )
+
+
+@step(name="check-constraints")
+def check_constraints(plain: Session, statement_seconds: float) -> ConstraintsChecked:
+    """Look for rows that break a foreign key or a check which counts as valid."""
+    return violated_constraints(plain, statement_seconds=statement_seconds)
+
+
+@step(name="check-indexes")
+def check_indexes(superuser: Session, plain: Session, role: str, statement_seconds: float) -> IndexesChecked:
+    """Hold every index against its table, where the server has amcheck."""
+    install_amcheck(superuser, role)
+    return corrupt_indexes(plain, statement_seconds=statement_seconds)
+
+
+@step(name="ask")
+def ask(plain: Session, assertion: Assertion) -> AssertionOutcome:
+    """Ask one of the plan's own questions."""
+    return run_assertion(plain, assertion.sql, assertion.timeout_seconds)
 
 
 def plain_chunks(path: Path, key: UnlockedKey, progress: Progress | None = None) -> Generator[bytes]:
@@ -157,6 +220,10 @@ def plain_chunks(path: Path, key: UnlockedKey, progress: Progress | None = None)
     counted = progress.counted(stored) if progress else stored
     with closing(gpg.decrypt(counted, key)) as decrypted:
         yield from compression.decompressed(decrypted)
+
+
+def _data_entries(head: ArchiveHead, target: Target) -> tuple[str, ...]:
+    return archive_restore.entries_of(target.programs.pg_restore, target.plain, "data", head)
 
 
 def _file_chunks(path: Path) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from blocks import compression, gpg
+from blocks.containers import container_error
 from blocks.dump_errors import dump_error
 from blocks.errors import WorldError
 from blocks.gpg_program import PreparedRecipients
@@ -18,7 +19,7 @@ from blocks.snapshot import Snapshot
 from blocks.spool import Chain, Pipe, SpoolFile
 from blocks.stores import Store
 from flows.core.errors import ChecksumMismatch, ImplausibleDump
-from flows.core.facts import Facts
+from flows.core.facts import Facts, Proof
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import BackupId, manifest_key, object_key
 from flows.destinations import Destinations
@@ -104,13 +105,23 @@ def upload(
 
 
 @step(name="facts")
-def facts(snapshot: Snapshot, backup_id: BackupId, plan: str, chain: Chain) -> tuple[Facts, float]:
-    """Count the rows of every dumped table in the dump's own snapshot."""
+def facts(
+    snapshot: Snapshot, backup_id: BackupId, plan: str, chain: Chain, proof: Proof, sessions: int
+) -> tuple[Facts, float]:
+    """Take the facts in the dump's own snapshot.
+
+    Args:
+        proof: What to take of each table.
+        sessions: How many read tables at the same time.
+
+    Returns:
+        The facts and the seconds that they took.
+    """
     began = time.monotonic()
     progress = Progress("facts", len(snapshot.tables), "tables")
     with chain.link():
         chain.add(snapshot.cancel)
-        found = facts_of(snapshot, backup_id, plan, progress)
+        found = facts_of(snapshot, backup_id, plan, progress, proof, sessions)
     return found, time.monotonic() - began
 
 
@@ -177,7 +188,8 @@ def _until_success(process: Process, silence_seconds: float) -> Iterator[bytes]:
     """Yield a dump program's output; its end counts only if the program exited 0."""
     yield from process.chunks(silence_seconds)
     if (status := process.wait()) != 0:
-        raise dump_error(process.command.name, status, process.stderr_lines)
+        command, said = process.command, process.stderr_lines
+        raise container_error(command, status, said) or dump_error(command.name, status, said)
 
 
 def _plausible(name: str, magic: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from blocks import pgtools, rights
+from blocks import rights
+from blocks.container_programs import ContainerPrograms
 from blocks.errors import RightsMissing, SpoolFull, StoreError
 from blocks.identity import identity, sizes
 from blocks.pgtools import ClientPrograms
@@ -22,7 +23,7 @@ GROWTH = 1.5
 class Ready:
     """What preflight found out and the backup needs."""
 
-    programs: ClientPrograms
+    programs: ClientPrograms | ContainerPrograms
     server_major: int
     source: str
     database_bytes: int
@@ -43,10 +44,15 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
     swept = sweep(plan.spool_root)
     with plan.database.connect() as connection:
         database = identity(connection)
-        problems = rights.check_rights(connection, plan.database.selection, now=datetime.now(UTC))
+        problems = rights.check_rights(
+            connection,
+            plan.database.selection,
+            now=datetime.now(UTC),
+            sessions=plan.sessions,
+        )
         passwords_readable = rights.may_read_passwords(connection)
         database_bytes = sizes(connection).database_bytes
-    programs, warning = pgtools.find_client(database.major, configured=plan.client_directory)
+    programs, warning = plan.find_client(database.major)
     errors = [problem for problem in problems if problem.severity == "error"]
     if errors:
         raise RightsMissing(errors[0].message, errors[0].remedy)

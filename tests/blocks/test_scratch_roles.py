@@ -185,13 +185,12 @@ def test_timescales_own_two_steps_are_taken_by_the_superuser(root: Path) -> None
     with ScratchServer(programs, root) as scratch:
         assert "timescaledb" in scratch.available_extensions()
         scratch.create_database("restored", "UTF8", "C", "C", scratch.create_restorer())
-        timescale.before_rows(scratch, "restored")  # nothing to call yet
         with connect(scratch, dbname="restored") as session:
+            timescale.before_rows(session)  # nothing to call yet
             session.execute('CREATE SCHEMA "odd schema"; CREATE EXTENSION timescaledb SCHEMA "odd schema"')
             session.execute(IMPOSTOR.encode())
-        timescale.before_rows(scratch, "restored")
-        timescale.after_restore(scratch, "restored")
-        with connect(scratch, dbname="restored") as session:
+            timescale.before_rows(session)
+            timescale.after_restore(session)
             assert session.execute('SELECT name FROM "odd schema".called').fetchall() == [
                 ("before",),
                 ("after",),
@@ -200,8 +199,8 @@ def test_timescales_own_two_steps_are_taken_by_the_superuser(root: Path) -> None
                 "DROP FUNCTION public.timescaledb_pre_restore; CREATE OR REPLACE FUNCTION "
                 '"odd schema".timescaledb_pre_restore() RETURNS bool LANGUAGE sql AS $$ SELECT 1/0 = 1 $$'
             )
-        with pytest.raises(ScratchError, match="division by zero"):
-            timescale.before_rows(scratch, "restored")
+        with pytest.raises(ScratchError, match="division by zero"), scratch.connect("restored") as session:
+            timescale.before_rows(session)
 
 
 def test_a_database_without_timescale_is_let_be(scratch: ScratchServer) -> None:
@@ -209,4 +208,4 @@ def test_a_database_without_timescale_is_let_be(scratch: ScratchServer) -> None:
         session.execute(
             "CREATE FUNCTION public.timescaledb_post_restore() RETURNS int LANGUAGE sql AS 'SELECT 1/0'"
         )
-    timescale.after_restore(scratch, scratch.dbname)
+        timescale.after_restore(session)

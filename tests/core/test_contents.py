@@ -9,7 +9,8 @@ from flows.core.contents import (
     rights_on_large_objects,
     sampled_rows,
     split_by_power,
-    without_what_needs_all_rows,
+    without_filled_views,
+    without_foreign_keys,
 )
 
 DEFINED_AS_SUPERUSER = [
@@ -175,17 +176,18 @@ def test_a_sample_restores_its_tables_rows_and_where_sequences_stand() -> None:
     assert sampled_rows(entries, [("app", "orders"), ("app", "new\nline")]) == [orders, odd, sequence]
 
 
-def test_what_needs_all_rows_is_left_out_of_a_sample_with_its_comments() -> None:
+def test_what_needs_all_rows_is_left_out_with_its_comments() -> None:
     kept = [
         "3300; 2606 17001 CONSTRAINT app orders orders_pkey app_owner",
         "3461; 0 0 COMMENT app CONSTRAINT orders_pkey ON orders app_owner",
         "3301; 1259 17002 INDEX app by_day app_owner",
     ]
-    left_out = [
+    keys = [
         "3302; 2606 17003 FK CONSTRAINT app orders orders_customer_fkey app_owner",
         "3462; 0 0 COMMENT app CONSTRAINT orders_customer_fkey ON orders app_owner",
-        "3463; 0 17004 MATERIALIZED VIEW DATA public totals admin",
     ]
+    filled = "3463; 0 17004 MATERIALIZED VIEW DATA public totals admin"
     foreign_keys = [("app", "orders", "orders_customer_fkey")]
 
-    assert without_what_needs_all_rows([*left_out, *kept], foreign_keys) == kept
+    assert without_foreign_keys([*keys, filled, *kept], foreign_keys) == [filled, *kept]
+    assert without_filled_views([*keys, filled, *kept]) == [*keys, *kept]

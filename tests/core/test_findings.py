@@ -1,6 +1,7 @@
 """The table of rules is whole, and what findings come to is one of three verdicts."""
 
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -67,3 +68,9 @@ def test_a_rule_that_nobody_looked_at_says_so() -> None:
     assert str(checks["ROWS_DIFFER"]) == "checked 3"
     assert str(checks["INDEX_CORRUPT"]) == "nothing to check: no indexes"
     assert str(checks["RTO_EXCEEDED"]) == "not checked: not asked for"
+
+
+def test_readme_shows_the_rules_as_they_are() -> None:
+    """After a change write `rules_table()` into README's page on what a green verdict means."""
+    readme = Path(__file__).parents[2] / "README.md"
+    assert rules_table() in readme.read_text()

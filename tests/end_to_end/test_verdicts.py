@@ -71,7 +71,11 @@ def test_a_database_with_one_of_everything_is_verified(
     found = judged(newest(plan))
     assert found.record.verdict is Verdict.VERIFIED
     assert (found.record.findings, found.record.reason) == ({}, "")
-    assert (found.report["restore_errors"], found.report["notes"]) == ([], [])
+    assert found.report["restore_errors"] == []
+    assert found.report["notes"] == [
+        "the content of large objects was not compared, only their number and size",
+        "indexes that were not checked, for amcheck does not know gin, gist: 2",
+    ]
     tables = {(line["schema_name"], line["table"]): line["restored"] for line in found.report["tables"]}  # type: ignore[attr-defined]
     assert tables['Odd.Schema "x" y', "new\nline; -- %s"] == 7
     assert tables["app", "by_mood"] == 30  # its leaves may have swapped rows
@@ -129,10 +133,14 @@ def doctored(
             id="objects lost",
         ),
         pytest.param(
-            "", ("--exclude-schema=shop",), {"EMPTY_RESTORE": 1, "OBJECT_MISSING": 2}, [DBNAME], id="all lost"
+            "", ("--exclude-schema=shop",), {"EMPTY_RESTORE": 1, "OBJECT_MISSING": 3}, [DBNAME], id="all lost"
         ),
         pytest.param(
-            ORPHANS, (), {"RESTORE_ERROR": 1, "ROWS_DIFFER": 1}, ["shop.customers"], id="a broken reference"
+            ORPHANS,
+            (),
+            {"RESTORE_ERROR": 1, "ROWS_DIFFER": 1, "OBJECT_MISSING": 1},
+            ["shop.customers", "orders_customer_fkey on shop.orders"],
+            id="a broken reference",
         ),
     ],
 )
