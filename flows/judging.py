@@ -62,8 +62,10 @@ def proof_of(evidence: Evidence, settings: VerifySettings, fetch_seconds: float)
 
 
 def _findings(evidence: Evidence, settings: VerifySettings, seconds: float) -> Iterator[Finding]:
-    yield from evidence.comparison.findings
-    yield from classify(evidence.outcome.errors, evidence.outcome.count)
+    told = classify(evidence.outcome.errors, evidence.outcome.count)
+    excused = {(finding.rule, finding.object) for finding in told if finding.severity == "warning"}
+    yield from (one for one in evidence.comparison.findings if (one.rule, one.object) not in excused)
+    yield from told
     for broken in evidence.constraints.violated if evidence.constraints else ():
         name = f"{quoted(broken.name)} on {quoted(broken.schema, broken.table)}"
         message = f"{broken.count:,} rows or more break this {broken.kind}"

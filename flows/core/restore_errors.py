@@ -34,6 +34,11 @@ _ABSENT: tuple[tuple[Rule, str, re.Pattern[str]], ...] = (
     ("COLLATION_UNVERIFIABLE", "collation", re.compile(r'could not create locale "(?P<locale>[^"]*)": .*')),
     ("COLLATION_UNVERIFIABLE", "collation", re.compile(r"ICU is not supported in this build")),
 )
+# A view over a foreign table, or over such a view: the dump holds none of its rows.
+_OUT_OF_REACH = re.compile(
+    r'could not connect to server ".*"|could not establish connection'
+    r'|materialized view ".*" has not been populated'
+)
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
 _ANY = r'(?:".*"|\S+)'
 _MANY = r"[a-z ]+"
@@ -131,6 +136,9 @@ def _finding(error: _Error) -> Finding:
             if absent := pattern.fullmatch(primary):
                 return _absent(rule, kind, absent.groupdict(), error)
     kind, name = _failed(error)
+    if kind == "materialized view" and _OUT_OF_REACH.fullmatch(primary):
+        message = "it was not filled: it reads another server, which restored code cannot reach here"
+        return Finding("MATVIEW_UNPOPULATED", "warning", name, message, kind)
     if not primary:
         message = "pg_restore or psql failed by itself; its words are in the encrypted report"
     else:

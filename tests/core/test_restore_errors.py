@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.core.findings import Finding
+from flows.core.findings import Finding, Rule
 from flows.core.restore_errors import classify, is_disk_full
 from flows.core.statements import named_by_statement
 
@@ -240,6 +240,28 @@ def test_no_error_vanishes_with_the_lines_that_were_not_kept() -> None:
     )
     assert classify(lines, 7) == classify(lines) == classify(lines, 3)
     assert len(classify([], 1)) == 1
+
+
+REFRESH = "Command was: REFRESH MATERIALIZED VIEW public.fetched;"
+
+
+@pytest.mark.parametrize(
+    ("said", "command", "rule"),
+    [
+        ('could not connect to server "far"', REFRESH, "MATVIEW_UNPOPULATED"),
+        ("could not establish connection", REFRESH, "MATVIEW_UNPOPULATED"),
+        ('materialized view "fetched" has not been populated', REFRESH, "MATVIEW_UNPOPULATED"),
+        ("division by zero", REFRESH, "RESTORE_ERROR"),
+        (
+            'could not connect to server "far"',
+            "Command was: ALTER TABLE public.t ADD CHECK (f(1));",
+            "RESTORE_ERROR",
+        ),
+    ],
+)
+def test_a_view_that_reads_another_server_is_only_warned_of(said: str, command: str, rule: Rule) -> None:
+    (finding,) = classify([f"pg_restore: error: could not execute query: ERROR:  {said}", command])
+    assert (finding.rule, finding.severity == "warning") == (rule, rule == "MATVIEW_UNPOPULATED")
 
 
 @pytest.mark.parametrize(
