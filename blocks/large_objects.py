@@ -1,4 +1,4 @@
-"""Large objects: how many, how large, and a fingerprint of what they hold.
+"""Large objects: how many, how large, whose, and a fingerprint of what they hold.
 
 pg_largeobject holds them in pages, a quarter of the server's block each. Whoever has no right to read it
 opens one object after the other, as pg_dump does. Both ways obey the session's snapshot and give the same.
@@ -27,6 +27,22 @@ _TABLE = sql.SQL("""
           FROM (SELECT loid, pageno::int8, octet_length(data) AS length, rtrim(data, '\\x00') AS trimmed
                 FROM pg_largeobject) AS pages
           GROUP BY loid) AS objects""")
+# A right that its owner has anyway may stand in the catalogue or not; a dump tells it only if it was taken.
+_RIGHTS = sql.SQL("""
+    SELECT {hashes}
+    FROM pg_largeobject_metadata m
+    LEFT JOIN pg_description d ON d.classoid = 'pg_largeobject'::regclass AND d.objoid = m.oid
+    CROSS JOIN LATERAL (SELECT pg_get_userbyid(m.lomowner)::text COLLATE "C" AS owner,
+                               d.description COLLATE "C" AS comment) AS texts
+    CROSS JOIN LATERAL (
+        SELECT string_agg(DISTINCT entry, ',' ORDER BY entry) AS rights
+        FROM aclexplode(coalesce(m.lomacl, acldefault('L', m.lomowner))) AS a
+        CROSS JOIN LATERAL (
+            SELECT format('%L %s %s', CASE a.grantee WHEN 0 THEN '' ELSE pg_get_userbyid(a.grantee) END,
+                          a.privilege_type, a.is_grantable AND a.grantee <> m.lomowner) COLLATE "C" AS entry
+            ) AS entries) AS granted""").format(
+    hashes=sum_of_hashes([sql.SQL(name) for name in ("m.oid", "owner", "rights", "comment")])
+)
 _ALL_HASHES = sql.SQL("{} FILTER (WHERE octet_length(trimmed) > 0)").format(_HASHES)
 # 262144 is INV_READ, and 2 SEEK_END
 _SIZES = """
@@ -52,11 +68,13 @@ class LargeObjectTotals:
     """All large objects of a database together.
 
     Args:
-        content: Their fingerprint, a decimal number; None where none was taken.
+        rights: A fingerprint of owners, rights and comments, a decimal number.
+        content: The same of what they hold; None where none was taken.
     """
 
     count: int
     size_bytes: int
+    rights: str
     content: str | None = None
 
 
@@ -74,7 +92,8 @@ def measure(session: Session, *, content: bool = False) -> LargeObjectTotals:
         ((may_read_table, page_bytes, count),) = session.execute(_SITUATION)
         measured = _from_table if may_read_table else _one_by_one
         size_bytes, hashes = measured(session, page_bytes, content=content)
-    return LargeObjectTotals(count, size_bytes, str(hashes) if content else None)
+        ((rights,),) = session.execute(_RIGHTS)
+    return LargeObjectTotals(count, size_bytes, str(rights or 0), str(hashes) if content else None)
 
 
 def _from_table(session: Session, page_bytes: int, *, content: bool) -> tuple[int, int]:

@@ -40,6 +40,7 @@ keep_monthly = 12
 [plans.shop.verify]                    # restore into a scratch server, and compare
 schedule = "after-backup"
 secret_key = "ops"
+proof = "content"                      # of every row; "rows" only counts them
 
 [secret_keys.ops]                      # only verify and restore need it: keep it on another host
 key_file = "keys/ops.secret.asc"

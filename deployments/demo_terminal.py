@@ -76,7 +76,11 @@ def proof_rows(
         ("backup", manifest.backup_id),
         ("stored in", f"{short(store / manifest.plan / manifest.backup_id)}/"),
         ("size", f"{human_bytes(size)}, compressed and encrypted, of {human_bytes(dumped)} dumped"),
-        (record.verdict, f"[green]{record.rows:,} rows of {record.tables} tables came back equal[/]"),
+        (
+            record.verdict,
+            f"[green]{record.rows:,} rows of {record.tables} tables came back equal[/],"
+            f" and {record.objects} definitions",
+        ),
         (
             "time",
             f"backup {backup_seconds:.1f} s, verification {record.seconds:.1f} s, all of it {seconds:.0f} s",

@@ -3,6 +3,7 @@
 #
 #   deployments/set_up.sh           what pgsalvo itself needs
 #   deployments/set_up.sh --tests   that, and what its tests and checks need
+#   deployments/set_up.sh --servers that, and what `make test-servers` needs
 #
 # Silent when nothing is to be done. System packages are installed on Debian and Ubuntu only, by root or a
 # passwordless sudo; elsewhere it names what is missing and stops before it has changed anything.
@@ -104,14 +105,18 @@ install_locked() { # LOCK
 mode=${1-}
 manager=$(package_manager)
 lock=requirements.lock
-[ "$mode" != --tests ] || lock=tests/requirements.lock # the other's packages at the same versions, and more
+[ -z "$mode" ] || lock=tests/requirements.lock # the other's packages at the same versions, and more
 case $manager in
     dnf) need gpg gnupg2 ;;
     *) need gpg gnupg ;;
 esac
 need zstd zstd
 need git git
-if [ "$manager" = apt-get ] && { [ "$mode" = --tests ] || ! has_postgresql; }; then
+if [ "$mode" = --servers ]; then
+    [ -x /usr/sbin/dockerd ] || need dockerd docker.io
+    need podman podman
+fi
+if [ "$manager" = apt-get ] && { [ -n "$mode" ] || ! has_postgresql; }; then
     need_libraries
 fi
 if ! sound; then
@@ -121,6 +126,8 @@ if ! sound; then
 fi
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || install_packages $missing
+# Debian's docker.io has brought it, before Debian 13
+[ "$mode" != --servers ] || command -v docker >/dev/null || install_packages docker-cli
 
 if ! sound || ! grep -qxF "$(state "$lock")" .venv/.ready 2>/dev/null; then
     install_locked "$lock"

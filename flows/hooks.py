@@ -96,6 +96,7 @@ def _step(state: State) -> str:
         trace = trace.tb_next
     known = "preflight dump encrypt upload facts checksum commit fetch open_facts restore_definitions"
     known += " restore_rows restore_rest look locked_snapshot record prune_now open_globals"
+    known += " check_constraints check_indexes ask"
     found = [name for name in names if name in known.split()]
     return found[-1].replace("_", "-") if found else "start"
 

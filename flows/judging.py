@@ -66,6 +66,9 @@ def _findings(evidence: Evidence, settings: VerifySettings, seconds: float) -> I
     excused = {(finding.rule, finding.object) for finding in told if finding.severity == "warning"}
     yield from (one for one in evidence.comparison.findings if (one.rule, one.object) not in excused)
     yield from told
+    for role in evidence.lacking_roles:
+        message = "it owns something or may do something, but the backup's globals.sql does not create it"
+        yield Finding("ROLE_ABSENT", "error", quoted(role), message, "role")
     for broken in evidence.constraints.violated if evidence.constraints else ():
         name = f"{quoted(broken.name)} on {quoted(broken.schema, broken.table)}"
         message = f"{broken.count:,} rows or more break this {broken.kind}"
@@ -128,4 +131,5 @@ def _reason(verdict: Verdict, findings: list[Finding]) -> tuple[str, str]:
     counts = Counter(finding.rule for finding in errors)
     told = ", ".join(f"{rule} {count:,}" for rule, count in counts.most_common())
     lacking = next((finding for finding in errors if finding.rule in HOST_LACKS), None)
-    return f"{len(errors):,} differences: {told}", lacking.remedy if lacking else _IN_THE_REPORT
+    count = f"{len(errors):,} difference{'s' if len(errors) > 1 else ''}"
+    return f"{count}: {told}", lacking.remedy if lacking else _IN_THE_REPORT

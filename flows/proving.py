@@ -39,6 +39,7 @@ class Evidence:
     Args:
         indexes: None if no rows were restored.
         constraints: None if not all were; then nothing is asked either.
+        lacking_roles: Those that the script of roles does not create.
         restore_seconds: From reading the archive to the last index.
         overdue_seconds: How long each statement had run that was cancelled.
     """
@@ -51,6 +52,7 @@ class Evidence:
     indexes: IndexesChecked | None = None
     constraints: ConstraintsChecked | None = None
     answers: tuple[tuple[Assertion, AssertionOutcome], ...] = ()
+    lacking_roles: tuple[str, ...] = ()
     restored_into: str = ""
     restore_seconds: float = 0.0
     overdue_seconds: tuple[float, ...] = ()
@@ -66,7 +68,7 @@ def prove(
         ScratchError: The scratch server failed.
     """
     facts = backup.facts
-    inbound.open_globals(backup.path("globals"), key)
+    lacking = inbound.open_globals(backup.path("globals"), key, facts)
     client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
     root = spool.path.parent
     if settings.scratch.kind != "server":
@@ -105,6 +107,7 @@ def prove(
         where = f"PostgreSQL {scratch.major} {network} ({settings.scratch.kind})"
     return replace(
         evidence,
+        lacking_roles=tuple(lacking),
         restored_into=where,
         restore_seconds=restore_seconds,
         overdue_seconds=tuple(limit.exceeded),

@@ -29,6 +29,7 @@ def record(plan: BackupPlan, copy: Copy, proof: Proof, at: datetime, tail: str) 
         manifest_sha256=copy.manifest_sha256,
         tables=proof.comparison.equal_tables if proof.comparison else 0,
         rows=proof.comparison.equal_rows if proof.comparison else 0,
+        objects=proof.comparison.equal_objects if proof.comparison else 0,
         findings=proof.counts,
         reason=proof.error or proof.reason,
         seconds=round(proof.seconds, 3),

@@ -105,8 +105,8 @@ def _grounds(copy: Copy, proof: Proof, at: datetime) -> Iterator[tuple[str, str]
         equal = proof.comparison
         yield "equal", f"**{equal.equal_rows:,} rows of {equal.equal_tables:,} tables**"
         if not equal.kinds.empty:
-            total, same = int(equal.kinds["expected"].sum()), int(equal.kinds["equal"].sum())
-            yield "objects", f"{same:,} of {total:,} are equal in definition, owner and rights"
+            total = int(equal.kinds["expected"].sum())
+            yield "objects", f"{equal.equal_objects:,} of {total:,} are equal in definition, owner and rights"
 
 
 def _accepted(proof: Proof) -> list[str]:

@@ -58,6 +58,20 @@ def postgres(request: pytest.FixtureRequest) -> PostgresServer:
     return server
 
 
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """One Prefect server for the whole session, which flows of this process talk to."""
+    from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    # telemetry, which cannot be sent here, would write to its database at the worst of times
+    with (
+        temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
+        prefect_test_harness(server_startup_timeout=90),
+    ):
+        yield
+
+
 def _server(major: int) -> Iterator[PostgresServer]:
     server = start_postgres(major, programs(major), SETTINGS)
     yield server

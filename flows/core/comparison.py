@@ -72,6 +72,11 @@ class Comparison:
         return int(self.rows.loc[self.rows["status"] == "equal", "restored"].sum())
 
     @property
+    def equal_objects(self) -> int:
+        """How many objects came back as they were, each column and index counted as one."""
+        return 0 if self.kinds.empty else int(self.kinds["equal"].sum())
+
+    @property
     def unchecked(self) -> list[str]:
         """What was not compared, each with its reason once."""
         return [*self.notes, *dict.fromkeys(check.why for check in self.checks.values() if not check.count)]

@@ -33,10 +33,11 @@ class TableRows(_Fact):
 
 
 class LargeObjects(_Fact):
-    """All large objects together; `content` as of a table's rows."""
+    """All large objects together; `content` as of a table's rows, `rights` likewise of owners and rights."""
 
     count: int
     size_bytes: int
+    rights: str | None = None
     content: str | None = None
 
 

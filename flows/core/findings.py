@@ -105,8 +105,8 @@ RULES: dict[Rule, RuleText] = {
         "Generate the locale there, or use a server that is built with ICU, and verify again.",
     ),
     "ROLE_ABSENT": RuleText(
-        "A role that owns something or may do something does not exist on the target.",
-        "Create the role, or restore with --globals, which creates the source's.",
+        "A role that owns something or may do something is not in the backup, or not on the target.",
+        "Create the role; restore --globals creates those that the backup's globals.sql holds.",
     ),
     "EMPTY_RESTORE": RuleText(
         "The database had tables, and none was restored.",

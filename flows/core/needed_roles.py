@@ -1,8 +1,12 @@
-"""Which of a server's roles a dump of one database speaks of."""
+"""Which roles a dump of one database speaks of, and whether the script of roles creates them."""
+
+import re
 
 from flows.core.facts import CatalogObject, Facts
 
 # Kinds that name roles elsewhere than in an owner and in grants.
+# As pg_dumpall writes it.
+_CREATED = re.compile(r'^CREATE ROLE (?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s";]+));$', re.MULTILINE)
 _NAMING_ROLES = ("default", "policy", "user mapping")
 
 
@@ -18,6 +22,13 @@ def needed_roles(facts: Facts) -> list[str]:
         if item.kind.startswith(_NAMING_ROLES):
             needed |= {role for role in facts.roles if _speaks_of(item, role)}
     return sorted(role for role in needed if not role.startswith("pg_"))
+
+
+def lacking_roles(facts: Facts, script: str) -> list[str]:
+    """Return the needed roles that pg_dumpall's script does not create, sorted."""
+    found = _CREATED.finditer(script)
+    created = {one["plain"] or one["quoted"].replace('""', '"') for one in found}
+    return [role for role in needed_roles(facts) if role in facts.roles and role not in created]
 
 
 def _speaks_of(item: CatalogObject, role: str) -> bool:

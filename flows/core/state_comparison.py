@@ -71,9 +71,15 @@ def _difference(expected: LargeObjects, restored: LargeObjects) -> str:
             f"{expected.count:,} with {expected.size_bytes:,} bytes were expected,"
             f" {restored.count:,} with {restored.size_bytes:,} were restored"
         )
-    if expected.count and None not in (expected.content, restored.content):
-        return "" if expected.content == restored.content else "as many bytes as expected, but not the same"
+    if expected.count and _differ(expected.content, restored.content):
+        return "as many bytes as expected, but not the same"
+    if expected.count and _differ(expected.rights, restored.rights):
+        return "their owners, rights or comments are not what they were"
     return ""
+
+
+def _differ(expected: str | None, restored: str | None) -> bool:
+    return None not in (expected, restored) and expected != restored
 
 
 def _sequence_findings(

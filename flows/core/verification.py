@@ -36,6 +36,7 @@ class VerificationRecord(BaseModel):
     manifest_sha256: Sha256
     tables: int = 0
     rows: int = 0
+    objects: int = 0
     findings: dict[str, int] = Field(default_factory=dict, description="How often each rule was broken.")
     reason: str = Field("", description="For a person: why it is not verified, in one line without names.")
     seconds: float

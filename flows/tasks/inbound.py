@@ -33,6 +33,7 @@ from flows.core.errors import ChecksumMismatch
 from flows.core.facts import Facts
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import object_key
+from flows.core.needed_roles import lacking_roles
 from flows.core.sampling import EVERYTHING, Portion
 from flows.core.verification import FULL
 from flows.gathering import restored_large_objects, restored_objects, restored_rows, restored_sequences
@@ -80,10 +81,14 @@ def open_facts(path: Path, key: UnlockedKey, manifest: Manifest) -> Facts:
 
 
 @step(name="open-globals")
-def open_globals(path: Path, key: UnlockedKey) -> None:
-    """Decrypt the script of roles to its end, which proves it whole; it is not run."""
-    for _ in plain_chunks(path, key):
-        continue
+def open_globals(path: Path, key: UnlockedKey, facts: Facts) -> list[str]:
+    """Decrypt the script of roles to its end, which proves it whole; it is not run.
+
+    Returns:
+        The roles that the dump needs and the script does not create.
+    """
+    script = b"".join(plain_chunks(path, key)).decode(errors="replace")
+    return lacking_roles(facts, script)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Large objects measured: by pages or one by one, before a dump and after its restore, on real servers."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -45,13 +46,14 @@ def _opened(conninfo: str) -> Session:
 
 def test_a_database_without_large_objects_has_none_of_no_content(session: Session, limited: Session) -> None:
     for one in (session, limited):
-        assert measure(one) == LargeObjectTotals(0, 0, None)
-        assert measure(one, content=True) == LargeObjectTotals(0, 0, "0")
+        assert measure(one) == LargeObjectTotals(0, 0, "0", None)
+        assert measure(one, content=True) == LargeObjectTotals(0, 0, "0", "0")
 
 
 def test_holes_count_for_the_size_and_are_read_by_nobody(session: Session) -> None:
     session.execute(OBJECTS.encode())
-    assert measure(session) == LargeObjectTotals(5, SIZE, None)
+    found = measure(session)
+    assert (found.count, found.size_bytes, found.content) == (5, SIZE, None)
 
 
 def test_a_role_that_may_read_each_object_measures_what_a_superuser_does(
@@ -104,6 +106,36 @@ def test_a_change_that_keeps_number_and_size_is_another_content(session: Session
     after = measure(session, content=True)
     assert (after.count, after.size_bytes) == (before.count, before.size_bytes)
     assert after.content != before.content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER {} OWNER TO {role}",
+        "GRANT UPDATE ON {} TO {role}",
+        "REVOKE SELECT ON {} FROM PUBLIC",
+        "COMMENT ON {} IS 'x'",
+    ],
+)
+def test_owners_rights_and_comments_are_of_the_large_objects_too(
+    session: Session,
+    limited: Session,  # noqa: ARG001 - its role must be there
+    change: str,
+) -> None:
+    session.execute(OBJECTS.encode())
+    session.execute(b"GRANT SELECT ON LARGE OBJECT 4711 TO PUBLIC")
+    before = measure(session, content=True)
+    session.execute(change.format("LARGE OBJECT 4711", role=ROLE).encode())
+    after = measure(session, content=True)
+    assert after.rights != before.rights
+    assert replace(after, rights=before.rights) == before
+
+
+def test_a_right_that_the_owner_has_anyway_is_none(session: Session) -> None:
+    session.execute(OBJECTS.encode())
+    before = measure(session)
+    session.execute(b"GRANT ALL ON LARGE OBJECT 4711 TO CURRENT_USER")
+    assert measure(session) == before
 
 
 def test_what_others_do_after_the_snapshot_is_not_seen(session: Session, limited: Session) -> None:

@@ -1,12 +1,10 @@
-"""One Prefect server for the whole session, and a plan of its own for each test."""
+"""A plan of its own for each test, and the stores that it may name."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
 from tests.servers.postgres import WHEELS, PostgresServer
@@ -24,16 +22,6 @@ SHOP = """
 """
 
 Planned = Callable[..., PlanOnDisk]
-
-
-@pytest.fixture(scope="session")
-def prefect() -> Iterator[None]:
-    # telemetry, which cannot be sent here, would write to its database at the worst of times
-    with (
-        temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}),
-        prefect_test_harness(server_startup_timeout=90),
-    ):
-        yield
 
 
 @pytest.fixture
