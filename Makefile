@@ -4,10 +4,10 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 	--no-emit-index-url --no-annotate --no-header --group set-up pyproject.toml
 
 .NOTPARALLEL:
-.PHONY: help demo demo-ui test check bench lock clean
+.PHONY: help demo demo-ui test test-servers check bench lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 demo: ## back up, prove and prune a sample database in .demo/
 	@deployments/set_up.sh
@@ -20,6 +20,10 @@ demo-ui: ## the same with Prefect's server, workers and UI
 test: ## run all tests; ARGS="-k slack" runs some
 	@deployments/set_up.sh --tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-servers: ## tests that need privileged or heavy servers, such as Docker; as root
+	@deployments/set_up.sh --servers
+	$(PYTHON) -m pytest tests/privileged $(ARGS)
 
 check: ## lint, formatting and types
 	@deployments/set_up.sh --tests

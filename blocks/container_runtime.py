@@ -55,8 +55,9 @@ def find_runtime(program: str) -> Runtime:
     except ValueError as error:
         raise ProgramFailed(f"{program} does not tell about itself", _INSTALL) from error
     # Docker before 23 tells of a daemon that does not answer, and exits 0
-    if complaints := information.get("ServerErrors") or (completed.status != 0 and completed.stderr_lines):
-        said = client_said(complaints)
+    complaints = information.get("ServerErrors")
+    if complaints or completed.status != 0:
+        said = client_said(complaints or completed.stderr_lines)
         raise ProgramFailed(f"{program} does not work here: {said}", client_hint(said))
     return runtime_of(runtime, information, is_root=os.geteuid() == 0)
 

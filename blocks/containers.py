@@ -5,6 +5,7 @@ cannot write to. No log driver: Docker's own would write all that a container sa
 Nothing secret is in argv or in a container's environment, both of which the daemon writes down.
 """
 
+import re
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,7 @@ _OPTIONS = (
 _CLIENT_FAILED, _NOT_EXECUTABLE, _NOT_FOUND = 125, 126, 127
 _BY_SIGNAL = 128
 _CLIENT_SAYS = ("docker: ", "podman: ", "Error: ", "Error response from daemon: ")
+_LOGGED = re.compile(r'^time=.*\bmsg="((?:[^"\\]|\\.)*)"')
 _SAME_FILES = "its daemon must run on this host, and see this host's files"
 _IMAGE_GONE = "the image was removed meanwhile: pull it again"
 _CLIENT_HINTS = (
@@ -37,6 +39,7 @@ _CLIENT_HINTS = (
     ("statfs", _SAME_FILES),
     ("permission denied while trying to connect", "let this user use Docker's socket, or choose podman"),
     ("Cannot connect to the Docker daemon", "start it: systemctl start docker"),
+    ("error waiting for container", "its daemon ended meanwhile; its log tells why: journalctl -u docker"),
     ("no such image", _IMAGE_GONE),
     ("image not known", _IMAGE_GONE),
     ("cannot allocate memory", "free some memory, or lower `memory`"),
@@ -199,13 +202,16 @@ def container_error(command: Command, status: int, stderr_lines: list[str]) -> W
     if status == _BY_SIGNAL + signal.SIGKILL:
         hint = "if nobody did that on purpose, memory ran out: raise `memory`, or give this host more"
         return ProgramFailed(f"{name} was killed in its container", hint)
-    return ProgramFailed(f"{name} was ended in its container by signal {status - _BY_SIGNAL}")
+    hint = "if nobody did that on purpose, the log of what runs containers may tell why"
+    return ProgramFailed(f"{name} was ended in its container by signal {status - _BY_SIGNAL}", hint)
 
 
 def client_said(stderr_lines: list[str]) -> str:
     """Return what docker or podman complained of, in one line."""
     lines = [line.strip() for line in stderr_lines if line.strip()]
     said = next((line for line in lines if line.startswith(_CLIENT_SAYS)), lines[-1] if lines else "no word")
+    if logged := _LOGGED.search(said):
+        said = logged[1]
     for prefix in _CLIENT_SAYS:
         said = said.removeprefix(prefix)
     return said.rstrip(".")

@@ -84,6 +84,7 @@ def machine(tmp_path: Path) -> Machine:
     machine = Machine(tmp_path)
     (machine.checkout / "deployments").mkdir(parents=True)
     script = SCRIPT.read_text().replace("/usr/lib/postgresql", str(tmp_path / "postgresql"))
+    script = script.replace("/usr/sbin", str(tmp_path / "sbin"))
     (machine.checkout / "deployments" / "set_up.sh").write_text(script)
     (machine.checkout / "deployments" / "set_up.sh").chmod(0o755)
     (machine.checkout / "tests").mkdir()
@@ -321,6 +322,36 @@ def test_the_tests_always_need_the_wheels_libraries(machine: Machine) -> None:
         "libreadline8",
     ]
     assert machine.set_up().returncode == 0
+
+
+def test_heavy_servers_are_installed_only_when_they_are_asked_for(machine: Machine) -> None:
+    asked = machine.set_up("--servers").stderr
+    assert asked.splitlines()[-1].strip() == "apt-get install docker.io podman"
+    assert machine.set_up("--tests").returncode == 0
+    machine.stub("dockerd", directory="sbin")
+    machine.stub("podman")
+    machine.stub("docker")
+    assert machine.set_up("--servers").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("package", "then"),
+    [
+        pytest.param("docker.io", [], id="Debian-12"),
+        pytest.param("docker-cli", ["docker-cli"], id="Debian-13"),
+    ],
+)
+def test_docker_itself_is_installed_where_its_daemon_comes_without(
+    machine: Machine, package: str, then: list[str]
+) -> None:
+    machine.stub("id", "echo 0")
+    docker = machine.root / "programs" / "docker"
+    machine.stub("apt-get", f'case "$*" in *{package}*) cp {machine.root}/programs/git {docker} ;; esac')
+
+    assert machine.set_up("--servers").returncode == 0
+
+    installed = [call.partition("--no-install-recommends ")[2] for call in machine.calls("apt-get")]
+    assert installed == ["docker.io podman", *then]
 
 
 def test_the_wheel_is_installed_once_for_each_home(machine: Machine) -> None:

@@ -156,12 +156,20 @@ def test_a_virtual_machine_is_refused() -> None:
             "pull",
             id="no image",
         ),
+        pytest.param(
+            125,
+            'time="2026-01-28T02:00:00Z" level=error msg="error waiting for container: unexpected EOF"',
+            ProgramFailed,
+            "or was lost: error waiting for container: unexpected EOF",
+            "its daemon ended meanwhile",
+            id="daemon gone",
+        ),
         pytest.param(126, "docker: permission denied", ProgramMissing, "cannot be run", "", id="no program"),
         pytest.param(
             127, "docker: not found", ProgramMissing, "no pg_dump in the image postgres:15", "", id="missing"
         ),
         pytest.param(137, "", ProgramFailed, "was killed in its container", "memory", id="out of memory"),
-        pytest.param(139, "", ProgramFailed, "by signal 11", "", id="crashed"),
+        pytest.param(139, "", ProgramFailed, "by signal 11", "on purpose", id="crashed"),
     ],
 )
 def test_what_runs_the_container_is_told_from_the_program_in_it(
@@ -257,6 +265,7 @@ def test_a_field_that_docker_would_misread_is_refused(settings: dict[str, str]) 
             "systemctl start docker",
             id="daemon down",
         ),
+        pytest.param("exit 1", ProgramFailed, "does not work here: no word", "", id="it says nothing"),
         pytest.param(
             "echo 'permission denied while trying to connect to the docker API' >&2; exit 1",
             ProgramFailed,

@@ -1,10 +1,14 @@
 """The doctor on a real server: what is well, and what is not with its remedy."""
 
+import os
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from blocks import pgtools
+from blocks.docker_client import DockerPostgresClient
 from flows.doctor import Check, examine
 from flows.plan_file import read
 from tests.servers import keys
@@ -89,6 +93,38 @@ def test_a_missing_pg_dump_is_found_by_day(plan: PlanOnDisk, monkeypatch: pytest
     assert any("pg_dump" in check.message and check.remedy for check in errors)
 
 
+@pytest.mark.parametrize(
+    ("running", "proposed"),
+    [
+        pytest.param(["docker", "podman"], {"image": "postgres:{major}"}, id="both"),
+        pytest.param(
+            ["podman"],
+            {"image": "docker.io/library/postgres:{major}", "program": "podman"},
+            id="podman, and a docker whose daemon does not answer",
+        ),
+        pytest.param([], None, id="neither"),
+    ],
+)
+def test_where_no_pg_dump_is_but_containers_run_the_remedy_tells_how_one_dumps(
+    plan: PlanOnDisk,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    running: list[str],
+    proposed: dict[str, str] | None,
+) -> None:
+    nowhere = pgtools.Search(hint=lambda major, _: f"install it with `install {major}`")
+    monkeypatch.setattr(pgtools.Search, "here", classmethod(lambda _: nowhere))
+    monkeypatch.setenv("PATH", f"{containers_run_by(tmp_path, running)}:{os.environ['PATH']}")
+    (missing,) = [check for check in checks(plan) if "no pg_dump that runs" in check.message]
+    assert missing.remedy.startswith("install it with `install 15`")
+    line = re.search(r"write `(client = .*)` below \[plans\.shop\]", missing.remedy)
+    assert (line is None) is (proposed is None)
+    if line and proposed:
+        plan.write(client=tomllib.loads(line[1])["client"])
+        assert read(plan.file).plan("shop").client == DockerPostgresClient(**proposed)
+        assert not any("below [plans.shop]" in check.remedy for check in checks(plan))
+
+
 def test_a_table_that_may_not_be_read_comes_with_the_grant(
     plan: PlanOnDisk, postgres15: PostgresServer
 ) -> None:
@@ -121,3 +157,12 @@ def test_what_could_use_a_network_that_is_not_cut_off_is_found_by_day(
     assert reaching.status == "warning"
     assert "the extension dblink" in reaching.message
     assert reaching.remedy
+
+
+def containers_run_by(directory: Path, running: list[str]) -> Path:
+    """Make a directory with a docker and a podman, of which only these work."""
+    for name in ("docker", "podman"):
+        answer = "echo '{}'" if name in running else "exit 1"
+        (directory / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (directory / name).chmod(0o755)
+    return directory

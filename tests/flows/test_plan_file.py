@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.docker_client import DockerPostgresClient
 from flows import plan_file
 from flows.core.errors import PlanError
 from flows.core.retention import RetentionPolicy
@@ -77,6 +78,13 @@ def test_paths_start_at_the_files_own_directory(
     )
     assert key.key_file == f"{tmp_path}/keys/ops.secret.asc"
     assert key.passphrase.get_secret_value() == f"file:{tmp_path}/secrets/passphrase"
+
+
+def test_pg_dump_comes_from_an_image_only_where_the_plan_names_one(shop: Read) -> None:
+    line = 'client = { image = "postgres:{major}", program = "podman", memory = "512m" }'
+    client = shop(GOOD.replace("required = 1", line)).client
+    assert client == DockerPostgresClient(image="postgres:{major}", program="podman", memory="512m")
+    assert shop(GOOD).client is None
 
 
 def test_days_of_retention_begin_in_the_plans_time_zone(shop: Read) -> None:
@@ -192,6 +200,13 @@ def test_a_typo_spoils_only_its_own_plan(path: Path) -> None:
             "did you mean secret_key?",
             id="secretkey",
         ),
+        pytest.param(
+            "required = 1",
+            'client = { imge = "postgres:17" }',
+            "plans.shop.client: unknown key imge",
+            "did you mean image?",
+            id="imge",
+        ),
     ],
 )
 def test_an_unknown_word_names_its_place_and_the_nearest_known_one(
@@ -265,6 +280,13 @@ def test_an_unknown_word_names_its_place_and_the_nearest_known_one(
             "did you mean GLACIER_IR?",
             id="glacier",
         ),
+        pytest.param(
+            "required = 1",
+            'client = { kind = "dokcer" }',
+            "plans.shop.client.kind: there is no such word",
+            "did you mean docker?",
+            id="dokcer",
+        ),
     ],
 )
 def test_a_value_that_is_no_word_of_ours_gets_the_nearest_one(
@@ -276,6 +298,27 @@ def test_a_value_that_is_no_word_of_ours_gets_the_nearest_one(
 @pytest.mark.parametrize(
     ("right", "wrong", "place", "remedy"),
     [
+        pytest.param(
+            "required = 1",
+            'client = "postgres:17"',
+            "plans.shop.client must be a table, it is a string",
+            "client = { image =",
+            id="client-as-a-string",
+        ),
+        pytest.param(
+            "required = 1",
+            'client = { memory = "lots" }',
+            "plans.shop.client.memory: ",
+            "the most memory",
+            id="memory-that-is-no-size",
+        ),
+        pytest.param(
+            'database = { conninfo = "env:DATABASE_URL" }',
+            'database = { conninfo = "env:DATABASE_URL", client_directory = "/opt/pg/bin" }\nclient = {}',
+            "client and database.client_directory both say where pg_dump is",
+            "keep one of them",
+            id="two-pg_dumps",
+        ),
         pytest.param(
             "{ keep_daily = 7 }",
             "[7]",
@@ -558,6 +601,18 @@ def test_what_cannot_be_used_names_its_place(
             f"postgresql://ann:{SECRET}/x@y@db/shop",
             "database.conninfo: the conninfo",
             id="url-that-needs-encoding",
+        ),
+        pytest.param(
+            'secret_key = "ops"',
+            f'scratch = {{ kind = "server", conninfo = "host=db2 password={SECRET}" }}',
+            "verify.scratch.conninfo holds a secret",
+            id="scratch-conninfo",
+        ),
+        pytest.param(
+            'secret_key = "ops"',
+            f'scratch = "postgresql://ann:{SECRET}@db2/postgres"',
+            "plans.shop.verify.scratch must be a table, it is a string",
+            id="scratch-url-instead-of-a-table",
         ),
         pytest.param(
             'conninfo = "env:DATABASE_URL"',

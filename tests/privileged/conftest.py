@@ -1,0 +1,38 @@
+"""Docker and podman for the whole session; what is tested here needs root."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.docker import CLIENT, SERVER, Engine, set_up_podman, start_docker
+
+
+@pytest.fixture(scope="session")
+def docker() -> Iterator[Engine]:
+    """A Docker daemon with images of PostgreSQL 15's client and 16's server."""
+    yield from _with_images(start_docker())
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Engine]:
+    """The same with podman."""
+    yield from _with_images(set_up_podman())
+
+
+@pytest.fixture(params=["docker", "podman"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Both, one after the other, as the environment tells of them."""
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Engine)
+    for name, value in found.environment.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+def _with_images(engine: Engine) -> Iterator[Engine]:
+    try:
+        engine.build("localhost/pgsalvo-client:15", 15)
+        engine.build("localhost/pgsalvo-server:16", 16, CLIENT + SERVER)
+        yield engine
+    finally:
+        engine.stop()
