@@ -12,6 +12,7 @@ from blocks.references import redact
 from blocks.stores import Store
 from flows import hooks, reports
 from flows.beside import beside
+from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
 from flows.destinations import told
@@ -56,11 +57,12 @@ def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: in
     if not plan.verify.secret_key:
         get_run_logger().warning("backup %s is never verified: the plan names no secret key", backup_id)
         return
+    tier = plan.tier_at(naming.started_at(backup_id))
     run = beside(
         "the start of the verification",
         lambda: run_deployment(
             VERIFY_DEPLOYMENT,
-            parameters={"plan": plan.name, "backup": backup_id},
+            parameters={"plan": plan.name, "backup": backup_id, "tier": tier},
             timeout=0,
             as_subflow=False,
         ),

@@ -22,7 +22,8 @@ from flows import environment, reports, terminal
 from flows.catalogue import find
 from flows.core import naming
 from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
-from flows.core.verification import FULL
+from flows.core.naming import BackupId
+from flows.core.verification import FULL, Tier
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, plan_source
 from flows.progress import human_bytes
@@ -102,8 +103,9 @@ def backup(
     if verify_after and loaded.verify.secret_key and _is_due(loaded, backup_id):
         from flows.verify import verify as verify_flow
 
-        verify_flow(plan, backup_id)
-        _say(json, f"backup {backup_id} is verified", None)
+        tier = loaded.tier_at(naming.started_at(BackupId(backup_id)))
+        verify_flow(plan, backup_id, tier=tier)
+        _say(json, _proved(backup_id, tier), None)
 
 
 @app.command("list")
@@ -141,8 +143,7 @@ def verify(
     proved = loaded.verify.tier if tier == "plan" else tier
     _say(
         json,
-        f"backup {state.message} is verified"
-        + ("" if proved == FULL else f" by its {proved} only, which does not count for retention"),
+        _proved(str(state.message), proved),
         {"plan": plan, "backup_id": state.message, "verdict": "verified", "tier": proved},
     )
 
@@ -287,6 +288,11 @@ def _announced(plan: str, *, quiet: bool) -> BackupPlan:
     if not quiet:
         terminal.err.print(f"[dim]plan {plan} from {source}[/]")
     return loaded
+
+
+def _proved(backup_id: str, tier: Tier) -> str:
+    note = "" if tier == FULL else f" by its {tier} only, which does not count for retention"
+    return f"backup {backup_id} is verified{note}"
 
 
 def _is_due(plan: BackupPlan, backup_id: str) -> bool:

@@ -25,6 +25,7 @@ from flows.core.errors import PlanError
 from flows.core.facts import Proof
 from flows.core.naming import PLAN_NAME_PATTERN
 from flows.core.retention import RetentionPolicy
+from flows.core.verification import Tier
 from flows.core.windows import is_within, parse_window
 from flows.faults import close_to
 from flows.verify_settings import VerifySettings, cron_or
@@ -202,6 +203,10 @@ class BackupPlan(Block):
         """Return what is taken of each table by a backup that starts now."""
         is_due = self.facts == "always" or is_within(self.off_hours, now, self.time_zone)
         return self.verify.proof if is_due else "none"
+
+    def tier_at(self, now: datetime) -> Tier:
+        """Return how much of a backup that starts now can be proved: without a count, no rows."""
+        return "schema" if self.proof_at(now) == "none" else self.verify.tier
 
     @property
     def sessions(self) -> int:

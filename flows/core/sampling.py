@@ -20,6 +20,7 @@ class Portion:
 
 
 EVERYTHING = Portion()
+GUESSED_ROW_BYTES = 200
 
 
 def sample(tables: Iterable[TableRows], patterns: Iterable[str], max_bytes: int, seed: str) -> Sample:
@@ -42,10 +43,15 @@ def sample(tables: Iterable[TableRows], patterns: Iterable[str], max_bytes: int,
         )
     chosen, room = set(), max_bytes
     for table in sorted(tables, key=lambda table: _draw(table, seed)):
-        if table.size_bytes <= room:
+        if (size_bytes := _size(table)) <= room:
             chosen.add((table.schema_name, table.table))
-            room -= table.size_bytes
+            room -= size_bytes
     return frozenset(chosen)
+
+
+def _size(table: TableRows) -> int:
+    """Return the size that the source told, or a guess of a table that was never analysed there."""
+    return table.size_bytes or table.rows * GUESSED_ROW_BYTES
 
 
 def _draw(table: TableRows, seed: str) -> bytes:

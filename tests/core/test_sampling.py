@@ -39,6 +39,11 @@ def test_a_table_that_does_not_fit_is_passed_over_for_smaller_ones() -> None:
     assert len(sample(tables, [], 30, "seed")) == 3
 
 
+def test_a_table_whose_size_nobody_told_is_taken_for_as_large_as_its_rows() -> None:
+    loaded = TableRows(schema_name="public", table="loaded", rows=1_000_000, size_bytes=0)
+    assert sample([loaded, _table("public.small")], [], 1_000, "seed") == {("public", "small")}
+
+
 def test_the_same_seed_gives_the_same_sample_in_whatever_order() -> None:
     assert sample(TABLES, [], 50, "a") == sample(reversed(TABLES), [], 50, "a")
 

@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ class PlanOnDisk:
             text += "\n".join([f"[{table}]", *lines, "", ""])
         self.file.write_text(text)
 
+    def prove(self, **settings: Any) -> None:
+        """Write plans.toml anew, with these settings of its verification changed."""
+        self.write(verify=self.settings["verify"] | settings)
+
+    def copied(self, directory: Path) -> "PlanOnDisk":
+        """Return the same plan in another directory, with all that its store holds."""
+        shutil.copytree(self.directory, directory)
+        return replace(self, directory=directory, settings=dict(self.settings))
+
+    def secret(self, name: str, text: str) -> str:
+        """Write a 0600 file beside the plan, and return the reference to it."""
+        (self.directory / name).touch(mode=0o600)
+        (self.directory / name).write_text(text)
+        return f"file:{name}"
+
     def back_up(self, **parameters: Any) -> BackupId:
         """Run the flow in this process and return the backup's id; raise what the flow raised."""
         from flows.backup import back_up
@@ -123,9 +139,6 @@ class PlanOnDisk:
 
     def s3_store(self, server: S3Server, bucket: str, prefix: str) -> dict[str, Any]:
         """Return the settings of a store on an S3 server, whose secret lies in a 0600 file."""
-        secret = self.directory / "s3-secret"
-        secret.touch(mode=0o600)
-        secret.write_text(server.secret_access_key)
         return {
             "name": "offsite",
             "kind": "s3",
@@ -134,7 +147,7 @@ class PlanOnDisk:
             "endpoint_url": server.endpoint_url,
             "region": server.region,
             "access_key_id": server.access_key_id,
-            "secret_access_key": f"file:{secret.name}",
+            "secret_access_key": self.secret("s3-secret", server.secret_access_key),
         }
 
     def manifest(self, identifier: BackupId) -> Manifest:
