@@ -23,7 +23,7 @@ test: ## run all tests; ARGS="-k slack" runs some
 
 test-servers: ## tests that need privileged or heavy servers, such as Docker; as root
 	@deployments/set_up.sh --servers
-	$(PYTHON) -m pytest tests/privileged $(ARGS)
+	$(PYTHON) -m pytest tests/privileged tests/heavy $(ARGS)
 
 check: ## lint, formatting and types
 	@deployments/set_up.sh --tests

@@ -12,6 +12,7 @@
     │   ├── ConnectionLost     * ended by the server or the network
     │   ├── LockNotGranted     * somebody else held a table for too long
     │   ├── TablesChanged      * tables came and went while they were being locked
+    │   ├── DefinitionsChanged * something was defined anew while pg_dump read its definition
     │   ├── BackupLockHeld       another backup of the same plan did not end in time
     │   ├── RightsMissing        the role may not read what the backup needs
     │   └── PoolerInBetween      a pooler stands where a session is needed
@@ -98,6 +99,12 @@ class LockNotGranted(DatabaseError):
 
 class TablesChanged(DatabaseError):
     """Tables came and went while they were being locked."""
+
+    transient = True
+
+
+class DefinitionsChanged(DatabaseError):
+    """Something was defined anew, or dropped, while pg_dump read its definition; no lock prevents that."""
 
     transient = True
 

@@ -115,6 +115,7 @@ need git git
 if [ "$mode" = --servers ]; then
     [ -x /usr/sbin/dockerd ] || need dockerd docker.io
     need podman podman
+    ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 || missing="$missing postgresql-postgis"
 fi
 if [ "$manager" = apt-get ] && { [ -n "$mode" ] || ! has_postgresql; }; then
     need_libraries

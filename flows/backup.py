@@ -28,6 +28,7 @@ from flows.core.manifest import Manifest, Timings, Versions
 from flows.core.naming import BackupId
 from flows.core.restore_guide import restore_commands, restore_guide
 from flows.destinations import Destinations, told
+from flows.gathering import definitions_of
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 from flows.progress import Progress, shown
@@ -110,6 +111,7 @@ def _attempt(plan: BackupPlan, ready: Ready, label: str) -> tuple[Manifest, Dest
 def _dump_with_facts(attempt: Attempt, snapshot: Snapshot) -> tuple[Facts, float]:
     """Dump and count in the snapshot, then wait until all is stored; return facts and their seconds."""
     plan, ready = attempt.plan, attempt.ready
+    definitions = definitions_of(snapshot)
     with (
         plan.database.client_environment(snapshot.pin) as reached,
         ready.programs.reaching(reached) as (connection, launched),
@@ -132,6 +134,8 @@ def _dump_with_facts(attempt: Attempt, snapshot: Snapshot) -> tuple[Facts, float
             attempt.chain,
             plan.proof_at(attempt.started_at),
             plan.fact_sessions,
+            definitions,
+            progress,
         )
         attempt.link(counting)
         attempt.finish([counting, *(link for stream in attempt.streams for link in stream.links)])

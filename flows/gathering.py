@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable
 
 from blocks import identity, inventory, large_objects, objects
+from blocks.errors import DefinitionsChanged
 from blocks.inventory import RowCount, SequenceState
 from blocks.objects import DatabaseObject
 from blocks.postgres import Session
+from blocks.server_errors import translated
 from blocks.snapshot import Snapshot
 from flows.core.facts import (
     CatalogObject,
@@ -21,13 +23,53 @@ from flows.core.facts import (
 from flows.core.naming import BackupId
 from flows.progress import Progress
 
+# What the server always writes of these, and not from the snapshot.
+_WRITTEN = {
+    **dict.fromkeys(("function", "procedure", "window function", "aggregate"), "arguments"),
+    **dict.fromkeys(("view", "materialized view", "rule", "index", "statistics", "trigger"), "definition"),
+    "constraint": "definition",
+}
+
+
+def definitions_of(snapshot: Snapshot) -> tuple[CatalogObject, ...]:
+    """Read what is defined in a snapshot, as pg_dump does.
+
+    The objects are those of the snapshot, but the server writes some of their parts, such as a function's
+    SQL body, as they are at the moment: they differ after a change that no table's lock holds up.
+    """
+    with translated("reading the definitions"):
+        return objects_of(objects.read_objects(snapshot.connection, snapshot.selection))
+
+
+def refuse_changes(before: Iterable[CatalogObject], after: Iterable[CatalogObject]) -> None:
+    """Raise unless pg_dump, which read the definitions in between, must have read the same.
+
+    Raises:
+        DefinitionsChanged: One of them was changed, or had been dropped since the snapshot.
+    """
+    known = {(item.kind, item.name): item for item in before}
+    changed = [item for item in after if known.get((item.kind, item.name)) != item or _is_gone(item)]
+    if changed:
+        raise DefinitionsChanged(
+            f"{len(changed)} definitions were changed while they were dumped, such as that of the"
+            f" {changed[0].kind} {'.'.join(changed[0].name)}",
+            "run the backup when no migration runs",
+        )
+
 
 def facts_of(
-    snapshot: Snapshot, backup_id: BackupId, plan: str, progress: Progress, proof: Proof, sessions: int
+    snapshot: Snapshot,
+    backup_id: BackupId,
+    plan: str,
+    progress: Progress,
+    proof: Proof,
+    sessions: int,
+    definitions: tuple[CatalogObject, ...] | None = None,
 ) -> Facts:
     """Return the facts of a snapshot; nobody else may use its session meanwhile.
 
     Args:
+        definitions: What it holds, if that is known already.
         proof: What to take of each table.
         sessions: How many count at the same time.
     """
@@ -47,7 +89,7 @@ def facts_of(
         settings=settings_of(session),
         extensions=tuple(Extension(name=e.name, version=e.version) for e in identity.extensions(session)),
         roles=tuple(identity.roles(session)),
-        objects=objects_of(objects.read_objects(session, snapshot.selection)),
+        objects=definitions_of(snapshot) if definitions is None else definitions,
         large_objects=_large_objects(snapshot, proof),
         tables=_tables(snapshot, progress, proof, sessions),
     )
@@ -117,6 +159,12 @@ def sequences_of(states: Iterable[SequenceState]) -> tuple[SequenceValue, ...]:
 
 def objects_of(found: Iterable[DatabaseObject]) -> tuple[CatalogObject, ...]:
     return tuple(CatalogObject.model_validate(vars(item)) for item in found)
+
+
+def _is_gone(item: CatalogObject) -> bool:
+    """Tell whether an object of the snapshot was dropped since: the server writes nothing down for it."""
+    written = _WRITTEN.get(item.kind)
+    return written is not None and written not in item.properties
 
 
 def _large_objects(snapshot: Snapshot, proof: Proof) -> LargeObjects | None:

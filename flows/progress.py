@@ -34,12 +34,14 @@ class Progress:
     unit: str = "bytes"
     done: int = 0
     finished: bool = False
+    begun: threading.Event = field(default_factory=threading.Event, repr=False)
     ended: threading.Event = field(default_factory=threading.Event, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, amount: int) -> None:
         with self._lock:
             self.done += amount
+        self.begun.set()
 
     def at(self, done: int, expected: int) -> None:
         """Take over how far a step says that it has come."""

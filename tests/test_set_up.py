@@ -85,6 +85,7 @@ def machine(tmp_path: Path) -> Machine:
     (machine.checkout / "deployments").mkdir(parents=True)
     script = SCRIPT.read_text().replace("/usr/lib/postgresql", str(tmp_path / "postgresql"))
     script = script.replace("/usr/sbin", str(tmp_path / "sbin"))
+    script = script.replace("/usr/share/postgresql", str(tmp_path / "share"))
     (machine.checkout / "deployments" / "set_up.sh").write_text(script)
     (machine.checkout / "deployments" / "set_up.sh").chmod(0o755)
     (machine.checkout / "tests").mkdir()
@@ -326,11 +327,13 @@ def test_the_tests_always_need_the_wheels_libraries(machine: Machine) -> None:
 
 def test_heavy_servers_are_installed_only_when_they_are_asked_for(machine: Machine) -> None:
     asked = machine.set_up("--servers").stderr
-    assert asked.splitlines()[-1].strip() == "apt-get install docker.io podman"
+    assert asked.splitlines()[-1].strip() == "apt-get install docker.io podman postgresql-postgis"
     assert machine.set_up("--tests").returncode == 0
     machine.stub("dockerd", directory="sbin")
     machine.stub("podman")
     machine.stub("docker")
+    (machine.root / "share" / "15" / "extension").mkdir(parents=True)
+    (machine.root / "share" / "15" / "extension" / "postgis.control").touch()
     assert machine.set_up("--servers").returncode == 0
 
 
@@ -351,7 +354,7 @@ def test_docker_itself_is_installed_where_its_daemon_comes_without(
     assert machine.set_up("--servers").returncode == 0
 
     installed = [call.partition("--no-install-recommends ")[2] for call in machine.calls("apt-get")]
-    assert installed == ["docker.io podman", *then]
+    assert installed == ["docker.io podman postgresql-postgis", *then]
 
 
 def test_the_wheel_is_installed_once_for_each_home(machine: Machine) -> None:

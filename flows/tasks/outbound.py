@@ -19,11 +19,11 @@ from blocks.snapshot import Snapshot
 from blocks.spool import Chain, Pipe, SpoolFile
 from blocks.stores import Store
 from flows.core.errors import ChecksumMismatch, ImplausibleDump
-from flows.core.facts import Facts, Proof
+from flows.core.facts import CatalogObject, Facts, Proof
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import BackupId, manifest_key, object_key
 from flows.destinations import Destinations
-from flows.gathering import facts_of
+from flows.gathering import definitions_of, facts_of, refuse_changes
 from flows.progress import Progress
 from flows.tasks.options import is_last_try, step, transfer
 
@@ -106,11 +106,20 @@ def upload(
 
 @step(name="facts")
 def facts(
-    snapshot: Snapshot, backup_id: BackupId, plan: str, chain: Chain, proof: Proof, sessions: int
+    snapshot: Snapshot,
+    backup_id: BackupId,
+    plan: str,
+    chain: Chain,
+    proof: Proof,
+    sessions: int,
+    definitions: tuple[CatalogObject, ...],
+    dumping: Progress,
 ) -> tuple[Facts, float]:
-    """Take the facts in the dump's own snapshot.
+    """Take the facts in the dump's own snapshot, once the dump has come to the rows.
 
     Args:
+        definitions: As they were before the dump began.
+        dumping: The dump's; pg_dump has read every definition before it writes its first byte.
         proof: What to take of each table.
         sessions: How many read tables at the same time.
 
@@ -120,8 +129,11 @@ def facts(
     began = time.monotonic()
     progress = Progress("facts", len(snapshot.tables), "tables")
     with chain.link():
+        chain.add(lambda _: dumping.begun.set())
         chain.add(snapshot.cancel)
-        found = facts_of(snapshot, backup_id, plan, progress, proof, sessions)
+        dumping.begun.wait()
+        refuse_changes(definitions, definitions_of(snapshot))
+        found = facts_of(snapshot, backup_id, plan, progress, proof, sessions, definitions)
     return found, time.monotonic() - began
 
 

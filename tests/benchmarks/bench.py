@@ -41,17 +41,21 @@ class Bench:
         """Who runs in a round, in this order."""
         return {
             "raw-dump": lambda: self._shell(commands.RAW_DUMP),
+            "facts-rows": lambda: self._facts("rows"),
+            "facts-content": lambda: self._facts("content"),
             "usual": lambda: self._shell(commands.USUAL_SCRIPT),
             "same-steps": lambda: self._shell(commands.SAME_STEPS),
-            "backup": self._back_up,
             "raw-restore": self._restore_raw,
+            "backup": lambda: self._back_up("rows"),
             "verify": self._verify,
+            "backup-content": lambda: self._back_up("content"),
+            "verify-content": self._verify,
         }
 
     def prepare(self) -> Database:
         """Write the raw archive, with which all pages come into memory; tell how large everything is."""
         self._shell(commands.RAW_ARCHIVE)
-        self._back_up()
+        self._back_up("rows")
         stored = sum(found.size_bytes for found in self.plan.store.list())
         self._clear()
         raw_dump = (self.plan.directory / "raw.dump").stat().st_size
@@ -67,8 +71,15 @@ class Bench:
             self._clear()
         return costs
 
-    def _back_up(self) -> Cost:
-        """Return the cost of a backup; its work is what lies between the manifest's two times."""
+    def _facts(self, proof: str) -> Cost:
+        """Return the cost of taking facts without a dump; its work is the seconds that it prints."""
+        whole = self._cost(commands.facts(proof))
+        return replace(whole, work_seconds=float(self._log.read_text().split()[-1]))
+
+    def _back_up(self, proof: str) -> Cost:
+        """Return the cost of a first backup; its work is what lies between the manifest's two times."""
+        self._clear()
+        self.plan.write(verify=self.plan.settings["verify"] | {"proof": proof})
         whole = self._cost(self.plan.argv("backup", self.plan.name, "--no-verify"))
         manifest = self.plan.backups()[0].manifest
         assert manifest is not None
@@ -97,8 +108,12 @@ class Bench:
             argv,
             self._environment | added,
             server_pid=server_pid or self.server.process.pid,
-            log=self.plan.directory / "last.log",
+            log=self._log,
         )
+
+    @property
+    def _log(self) -> Path:
+        return self.plan.directory / "last.log"
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -106,7 +121,7 @@ class Bench:
 
     def _clear(self) -> None:
         """Remove what was stored, so that every backup is the first of its plan."""
-        shutil.rmtree(self.plan.directory / "store")
+        shutil.rmtree(self.plan.directory / "store", ignore_errors=True)
         for left in self.plan.directory.glob("*.gpg"):
             left.unlink()
 

@@ -1,6 +1,7 @@
 """What pgsalvo is measured against: scripts of the shell, as one would write them without it."""
 
 import os
+import sys
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
@@ -37,6 +38,11 @@ GPG = "--batch --no-tty --quiet --trust-model always --no-auto-key-locate"
 def shell(script: str) -> tuple[str, ...]:
     """Return the argv that runs a script and fails with its first failure."""
     return ("bash", "-c", f"set -euo pipefail\n{script}")
+
+
+def facts(proof: str) -> tuple[str, ...]:
+    """Return the argv that takes the facts alone; the last line it prints is the seconds of that."""
+    return (sys.executable, "-m", "tests.benchmarks.facts", proof)
 
 
 def variables(server: PostgresServer, dbname: str, directory: Path) -> dict[str, str]:

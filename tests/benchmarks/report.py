@@ -20,11 +20,16 @@ TITLES = {
     "usual": "(b) pg_dump -Fc | gpg --encrypt > f; sha256sum f",
     "same-steps": "a bare script of pgsalvo's steps",
     "backup": "pgsalvo backup --no-verify",
+    "backup-content": 'the same with proof = "content"',
+    "facts-rows": 'facts alone, proof = "rows"',
+    "facts-content": 'facts alone, proof = "content"',
     "raw-restore": "(c) pg_restore -j2 of a raw archive",
     "verify": "pgsalvo verify",
+    "verify-content": 'the same with proof = "content"',
 }
-OUT = ("raw-dump", "usual", "same-steps", "backup")
-BACK = ("raw-restore", "verify")
+OUT = ("raw-dump", "usual", "same-steps", "backup", "backup-content")
+FACTS = ("raw-dump", "facts-rows", "facts-content")
+BACK = ("raw-restore", "verify", "verify-content")
 COLUMNS = 140
 
 terminal = Console(stderr=True, highlight=False)
@@ -53,6 +58,7 @@ class Report:
     def tables(self, borders: box.Box) -> list[Table]:
         return [
             self._table("Backing up", OUT, {"(a)": "raw-dump", "(b)": "usual"}, borders),
+            self._table("Taking facts", FACTS, {"(a)": "raw-dump"}, borders),
             self._table("Proving", BACK, {"(c)": "raw-restore"}, borders),
             self._memory(borders),
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import commands, database
+from tests.benchmarks import commands, database, facts
 from tests.benchmarks.measure import Cost, cost
 from tests.benchmarks.report import TITLES, Database, Report
 from tests.servers.postgres import PostgresServer
@@ -63,9 +63,35 @@ def test_the_scripts_store_the_whole_database(postgres15: PostgresServer, tmp_pa
         postgres15.drop_database("bench")
 
 
+def test_facts_taken_alone_are_those_of_the_whole_database(
+    postgres15: PostgresServer, tmp_path: Path
+) -> None:
+    with postgres15.database("bench") as conninfo:
+        postgres15.execute("CREATE TABLE known AS SELECT generate_series(1, 70)", "bench")
+        ((table,), (counted,)) = (facts.take(conninfo, proof)[0].tables for proof in facts.PROOFS)
+        spent = cost(
+            commands.facts("content"),
+            os.environ | commands.variables(postgres15, "bench", tmp_path),
+            server_pid=postgres15.process.pid,
+            log=tmp_path / "log",
+        )
+    assert (table.rows, table.content is None) == (70, True)
+    assert (counted.rows, counted.content is None) == (70, False)
+    assert 0 < float((tmp_path / "log").read_text()) < spent.seconds
+
+
 def test_the_report_tells_medians_and_what_they_are_a_multiple_of() -> None:
     costs = {name: [RUN, RUN, replace(RUN, work_seconds=99.0)] for name in TITLES}
     costs["backup"] = [replace(RUN, seconds=18.0, work_seconds=seconds) for seconds in (15.0, 99.0, 14.0)]
     report = Report(datetime(2026, 1, 28, tzinfo=UTC), {"cores": "2 cores"}, SIZES, costs, SIZES, costs)
     (row,) = (line for line in report.markdown().splitlines() if line.startswith("| pgsalvo backup"))
     assert row.replace(" ", "").startswith("|pgsalvobackup--no-verify|15.0|14.0–99.0|1.50|1.50|3.0|12.0|")
+
+
+def test_the_report_tells_what_facts_and_proofs_cost_beside_a_dump_and_a_restore() -> None:
+    costs = {name: [RUN] for name in TITLES}
+    costs["facts-content"] = [replace(RUN, work_seconds=4.0)]
+    costs["verify-content"] = [replace(RUN, seconds=21.0, work_seconds=18.0)]
+    markdown = Report(datetime(2026, 1, 28, tzinfo=UTC), {}, SIZES, costs, SIZES, costs).markdown()
+    assert '|factsalone,proof="content"|4.0|4.0–4.0|0.40|' in markdown.replace(" ", "")
+    assert '|thesamewithproof="content"|18.0|18.0–18.0|1.80|3.0|' in markdown.replace(" ", "")

@@ -24,8 +24,8 @@ SCHEMAS_AND_EXTENSIONS = """
     CREATE EXTENSION hstore SCHEMA app;
     CREATE EXTENSION btree_gist;
     CREATE EXTENSION pg_trgm SCHEMA app;
-    CREATE EXTENSION postgres_fdw;
-    CREATE EXTENSION dblink SCHEMA private;
+    CREATE EXTENSION citext SCHEMA app;
+    CREATE EXTENSION ltree SCHEMA app;
     ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA app GRANT SELECT ON TABLES TO app_readers;
     ALTER DEFAULT PRIVILEGES FOR ROLE app_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
     ALTER DEFAULT PRIVILEGES GRANT SELECT ON SEQUENCES TO "say ""hi"" twice";
@@ -71,9 +71,6 @@ TYPES_AND_FUNCTIONS = """
     CREATE TEXT SEARCH DICTIONARY app.stem (TEMPLATE = snowball, language = english, stopwords = english);
     COMMENT ON TYPE app.mood IS 'a mood'; COMMENT ON FUNCTION app.twice IS 'twice; "as" much';
     COMMENT ON DOMAIN app.positive IS 'more than 0';
-    CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1');
-    CREATE USER MAPPING FOR app_owner SERVER elsewhere OPTIONS (user 'u', password 'p');
-    GRANT USAGE ON FOREIGN SERVER elsewhere TO app_owner;
 """
 
 TABLES = """
@@ -126,8 +123,19 @@ TABLES = """
     INSERT INTO app.parent VALUES (1, 'p'); INSERT INTO app.child VALUES (2, 'c', 3);
     CREATE TABLE app.no_columns (); INSERT INTO app.no_columns SELECT FROM generate_series(1, 3);
     CREATE UNLOGGED TABLE app.unlogged (id serial, v text); INSERT INTO app.unlogged (v) VALUES ('u');
-    CREATE FOREIGN TABLE app.far (id int, twice int GENERATED ALWAYS AS (app.twice(id)) STORED)
-        SERVER elsewhere OPTIONS (table_name 'far');
+    CREATE TABLE app.nodes (
+        id int PRIMARY KEY, above int REFERENCES app.nodes, path app.ltree UNIQUE,
+        label app.citext COLLATE app.plain, home int NOT NULL);
+    CREATE TABLE app.homes (
+        id int PRIMARY KEY, keeper int NOT NULL REFERENCES app.nodes ON DELETE CASCADE,
+        labels app.citext[] DEFAULT '{A,a}', UNIQUE (id, keeper));
+    INSERT INTO app.nodes
+        SELECT n, nullif(n / 2, 0), ('top.of_' || n)::app.ltree, 'Node ' || n % 3, n
+        FROM generate_series(1, 40) n;
+    INSERT INTO app.homes (id, keeper) SELECT n, n FROM generate_series(1, 40) n;
+    ALTER TABLE app.nodes ADD CONSTRAINT "round and round" FOREIGN KEY (home, id)
+        REFERENCES app.homes (id, keeper) ON UPDATE CASCADE DEFERRABLE INITIALLY DEFERRED;
+    CREATE UNIQUE INDEX ON app.nodes (label, id);
     CREATE SEQUENCE app.cycling MAXVALUE 3 CYCLE; SELECT nextval('app.cycling') FROM generate_series(1, 4);
     CREATE SEQUENCE app.unused;
     COMMENT ON COLUMN app.customers.nick IS 'line 1
@@ -177,6 +185,19 @@ PARTITIONS = """
     RESET ROLE;
 """
 
+# What a scratch server is refused for that has a network: it could reach other servers.
+REACHING_OUT = """
+    CREATE EXTENSION postgres_fdw;
+    CREATE EXTENSION dblink SCHEMA private;
+    CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1');
+    CREATE USER MAPPING FOR app_owner SERVER elsewhere OPTIONS (user 'u', password 'p');
+    GRANT USAGE ON FOREIGN SERVER elsewhere TO app_owner;
+    SET ROLE app_owner;
+    CREATE FOREIGN TABLE app.far (id int, twice int GENERATED ALWAYS AS (app.twice(id)) STORED)
+        SERVER elsewhere OPTIONS (table_name 'far');
+    RESET ROLE;
+"""
+
 DERIVED_AND_LARGE = """
     CREATE MATERIALIZED VIEW public.totals AS
         SELECT o.customer, private.secret(o.customer), app.add(1), sum(o.total) FROM app.orders o
@@ -211,6 +232,10 @@ ICU = """
     CREATE TABLE app.german (v text COLLATE app.by_icu);
 """
 
+# What a scratch server of another host or major may lack is taken away again.
+NO_REACHING_OUT = "DROP EXTENSION postgres_fdw CASCADE; DROP EXTENSION dblink"
+NO_ICU = "DROP TABLE IF EXISTS app.german; DROP COLLATION IF EXISTS app.by_icu"
+
 DATABASE = "every"
 
 
@@ -232,6 +257,7 @@ def every_feature(server: PostgresServer) -> Iterator[str]:
             TYPES_AND_FUNCTIONS,
             TABLES,
             PARTITIONS,
+            REACHING_OUT,
             DERIVED_AND_LARGE,
             ODD_DEFINITIONS,
         ):

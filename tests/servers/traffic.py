@@ -30,6 +30,7 @@ TABLES = """
     CREATE TABLE hashed_1 PARTITION OF hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1);
     INSERT INTO hashed SELECT (ARRAY['bad', 'good']::mood[])[1 + n % 2], n FROM generate_series(1, 100) n;
     CREATE MATERIALIZED VIEW totals AS SELECT mood, count(*) FROM events GROUP BY 1;
+    CREATE DOMAIN amount AS int; CREATE SEQUENCE counter;
 """
 ROWS = {
     "insert": "INSERT INTO events (note) SELECT repeat('y', 100) FROM generate_series(1, 20)",
@@ -57,6 +58,9 @@ DEFINITIONS = {
     " LOOP EXECUTE format('DROP TABLE %I', t); END LOOP; END $$",
     "partition": "CREATE TABLE parts_{n} PARTITION OF parts FOR VALUES IN ({n});"
     " INSERT INTO parts SELECT {n}, m FROM generate_series(1, 30) m",
+    "attach": "CREATE TABLE late_{n} (LIKE parts);"
+    " INSERT INTO late_{n} SELECT -{n}, m FROM generate_series(1, 40) m;"
+    " ALTER TABLE parts ATTACH PARTITION late_{n} FOR VALUES IN (-{n})",
     "detach": "DO $$ DECLARE t text; BEGIN"
     " FOR t IN SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'parts'::regclass"
     " AND inhrelid <> 'parts_0'::regclass"
@@ -64,6 +68,39 @@ DEFINITIONS = {
     " END LOOP; END $$",
     "schema": "CREATE SCHEMA s_{n}; CREATE TABLE s_{n}.t AS SELECT 1 AS x; DROP SCHEMA s_{n} CASCADE",
     "refresh": "REFRESH MATERIALIZED VIEW totals",
+}
+# These wait for nobody who reads, nor does a dump wait for them.
+QUIET = {
+    "view": "CREATE OR REPLACE VIEW latest AS SELECT id, note, {n} AS number FROM events",
+    "function": "CREATE OR REPLACE FUNCTION counted() RETURNS int LANGUAGE sql AS 'SELECT {n}'",
+    "body": "CREATE OR REPLACE FUNCTION parsed() RETURNS int LANGUAGE sql RETURN {n}",
+    "arguments": "DROP FUNCTION IF EXISTS shifting;"
+    " CREATE FUNCTION shifting(a int DEFAULT {n}) RETURNS int LANGUAGE sql AS 'SELECT {n}'",
+    "passing": "CREATE TYPE passing_{n} AS (a int); CREATE FUNCTION of_{n}(passing_{n}) RETURNS int"
+    " LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION of_{n}; DROP TYPE passing_{n}",
+    "comment": "COMMENT ON TABLE stock IS 'the {n}th'; COMMENT ON COLUMN wide.id IS '{n}'",
+    "grant": "REVOKE ALL ON stock FROM PUBLIC; GRANT SELECT, INSERT ON stock TO PUBLIC",
+    "revoke": "REVOKE ALL ON stock FROM PUBLIC",
+    "target": "ALTER TABLE stock ALTER item SET STATISTICS {n}",
+    "options": "ALTER TABLE stock SET (autovacuum_analyze_threshold = {n})",
+    "index": "CREATE INDEX ON wide (amount)",
+    "trigger": "CREATE OR REPLACE FUNCTION fired() RETURNS trigger LANGUAGE plpgsql"
+    " AS 'BEGIN RETURN NEW; END';"
+    " CREATE TRIGGER fired_{n} BEFORE UPDATE ON stock FOR EACH ROW EXECUTE FUNCTION fired();"
+    " ALTER TABLE stock DISABLE TRIGGER fired_{n}",
+    "clear": "DO $$ DECLARE t text; BEGIN FOR t IN SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"
+    " LOOP EXECUTE format('DROP TRIGGER %I ON stock', t); END LOOP;"
+    " FOR t IN SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'wide'::regclass"
+    " LOOP EXECUTE format('DROP INDEX %s', t); END LOOP; END $$",
+    "domain": "ALTER DOMAIN amount SET DEFAULT {n}",
+    "constraint": "ALTER DOMAIN amount DROP CONSTRAINT IF EXISTS less;"
+    " ALTER DOMAIN amount ADD CONSTRAINT less CHECK (VALUE < {n} + 1000000)",
+    "enum": "DROP TYPE IF EXISTS colour; CREATE TYPE colour AS ENUM ('red', 'blue{n}')",
+    "statistics": "DROP STATISTICS IF EXISTS both_; CREATE STATISTICS both_ (mcv) ON id, amount FROM wide",
+    "step": "ALTER SEQUENCE counter INCREMENT {n}",
+    "setting": "DO $$ BEGIN"
+    " EXECUTE format('ALTER DATABASE %I SET its.step = {n}', current_database()); END $$",
+    "publication": "DROP PUBLICATION IF EXISTS told; CREATE PUBLICATION told FOR TABLE stock",
 }
 # what colliding with the backup's locks, or with each other, costs one of them
 _REFUSED = (
@@ -86,16 +123,20 @@ class Traffic:
 
 
 @contextmanager
-def traffic(server: PostgresServer, dbname: str) -> Iterator[Traffic]:
+def traffic(server: PostgresServer, dbname: str, *, quiet: bool = False) -> Iterator[Traffic]:
     """Let an application change rows, and migrations change definitions, until the block ends.
 
     A migration gives up a lock that it does not get at once, as it should: whoever waits for a lock
     keeps out all that come later.
+
+    Args:
+        quiet: Whether definitions change as well that no lock of a dump holds still.
     """
     going_on = Traffic()
+    kinds = [(ROWS, 0.005), (DEFINITIONS, 0.02), *([(QUIET, 0.15)] if quiet else [])]
     threads = [
         threading.Thread(target=_work, args=(server, dbname, going_on, statements, pause, seed), daemon=True)
-        for seed, (statements, pause) in enumerate([(ROWS, 0.005), (DEFINITIONS, 0.02)])
+        for seed, (statements, pause) in enumerate(kinds)
     ]
     for thread in threads:
         thread.start()
