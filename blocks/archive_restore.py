@@ -124,7 +124,8 @@ def restore_rows(
     if entries is None:
         return _fed(command(section="data"), plain)
     with _use_list(entries) as (use_list, pass_fds):
-        return _fed(replace(command(use_list=use_list), pass_fds=pass_fds), plain)
+        call = command(use_list=use_list)
+        return _fed(replace(call, pass_fds=(*call.pass_fds, *pass_fds)), plain)
 
 
 def run_script(psql: Path, connection: Connection, script: Iterable[bytes]) -> RestoreOutcome:

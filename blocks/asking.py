@@ -1,12 +1,13 @@
 """One query at a time to a restored database, whose own code the query runs: limited, and rolled back."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from blocks.errors import ConfigurationError, ConnectionLost
+from blocks.errors import ConfigurationError, ConnectionLost, ScratchError
 from blocks.postgres import Session
 from blocks.server_errors import database_error, translated
 
@@ -20,6 +21,7 @@ _SET = """
     SELECT pg_catalog.set_config(name, value, true)
     FROM unnest(%s::text[], %s::text[]) AS settings (name, value)"""
 _OVERDUE = "57014"
+_SERVERS_OWN_TROUBLE = ("53", "58")  # lack of resources, errors of the system below
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,20 @@ def ask(session: Session, query: sql.Composed, statement_seconds: float) -> list
         except psycopg.Error as error:
             if isinstance(database_error(error, doing), ConnectionLost):
                 raise
+            if (error.sqlstate or "").startswith(_SERVERS_OWN_TROUBLE):
+                raise ScratchError(f"the scratch server failed: {type(error).__name__}") from None
             return _refusal(error, statement_seconds)
+
+
+def analyse(session: Session, seconds: float) -> None:
+    """Gather the statistics that queries are planned by; without them a question may take for ever.
+
+    What it cannot look at, or not in time, stays as it is.
+    """
+    milliseconds = max(1, round(seconds * 1000))
+    with translated("analysing what was restored"), suppress(psycopg.errors.QueryCanceled):
+        session.execute(sql.SQL("SET statement_timeout = {}").format(milliseconds))
+        session.execute("ANALYZE")
 
 
 def _refusal(error: psycopg.Error, statement_seconds: float) -> Refusal:

@@ -9,6 +9,7 @@ from blocks.errors import ConnectionLost
 from blocks.postgres import Session
 from blocks.server_errors import database_error, translated
 
+_OVERDUE = "57014"
 _DOING = "asking the plan's questions"
 
 
@@ -26,6 +27,10 @@ class AssertionOutcome:
     columns: int = 0
     value: object = None
     error: str = ""
+
+    @property
+    def is_overdue(self) -> bool:
+        return self.error.startswith(_OVERDUE)
 
 
 def run_assertion(session: Session, query: str, timeout_seconds: float) -> AssertionOutcome:

@@ -38,6 +38,14 @@ _LARGEST = """
     LIMIT %s"""
 
 
+_ROLES_IN_USE = """
+    SELECT rolname FROM pg_roles
+    WHERE rolname !~ '^pg_'
+      AND (oid IN (SELECT refobjid FROM pg_shdepend
+                   WHERE refclassid = 'pg_authid'::regclass
+                     AND dbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+           OR oid = 10 AND EXISTS (SELECT FROM pg_largeobject_metadata WHERE lomowner = 10))
+    ORDER BY rolname"""
 _OCCUPANTS = """
     WITH own AS (SELECT oid FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
          owned AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
@@ -188,6 +196,14 @@ def roles(session: Session) -> list[str]:
     """List the server's roles, without those that PostgreSQL itself brings."""
     rows = _rows(session, "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname")
     return [name for (name,) in rows]
+
+
+def roles_in_use(session: Session) -> list[str]:
+    """List the roles that own something in the database, or that a right or a policy in it speaks of.
+
+    PostgreSQL keeps no account of the role that initdb made; it counts if it owns a large object.
+    """
+    return [name for (name,) in _rows(session, _ROLES_IN_USE)]
 
 
 def occupants(session: Session) -> list[tuple[str, int]]:

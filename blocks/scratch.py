@@ -8,12 +8,13 @@ random name. All it writes lies in one directory that is destroyed at the end, o
 
 import os
 import pwd
+import re
 import secrets
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
@@ -21,7 +22,7 @@ from typing import Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from blocks.errors import ProgramError, ScratchError
+from blocks.errors import ProgramError, ScratchError, ScratchLacks
 from blocks.pgcommands import Connection
 from blocks.pgtools import ServerPrograms
 from blocks.process import Command, Process, run_checked
@@ -37,6 +38,7 @@ from blocks.scratch_directory import (
     sweep_scratch,
 )
 from blocks.scratch_launch import HostLauncher, Launcher
+from blocks.scratch_preload import package_of, preload_settings
 from blocks.scratch_roles import NO_SEARCH_PATH, Scratch, Session, quiet_options, scratch_errors
 
 __all__ = ["ScratchServer", "scratch_root", "sweep_scratch"]
@@ -44,6 +46,7 @@ __all__ = ["ScratchServer", "scratch_root", "sweep_scratch"]
 MAINTENANCE_DATABASE = "template1"  # `postgres` may be the name of what is restored
 SCRATCH_DATABASE = "restored"
 
+_NO_LIBRARY = re.compile(r'FATAL:  could not access file "(?:.*/)?(\w+)": ')
 _LONGEST_SOCKET_PATH = 100
 _STOP_SECONDS = 10.0
 
@@ -56,6 +59,10 @@ class ScratchServer(Scratch):
         root: Directory that it lies below; see `scratch_root`.
         jobs: How many connections restore at the same time.
         start_seconds: How long initdb, and then the start, may take.
+        preload: The libraries that it loads as it starts.
+
+    Raises:
+        ScratchLacks: At its start, if it has not got one of these.
     """
 
     maintenance_database = MAINTENANCE_DATABASE
@@ -68,6 +75,7 @@ class ScratchServer(Scratch):
         *,
         jobs: int = 2,
         start_seconds: float = 60.0,
+        preload: Collection[str] = (),
     ) -> None:
         self.superuser = f"pgsalvo_scratch_{secrets.token_hex(4)}"
         self.restorer = f"pgsalvo_restorer_{secrets.token_hex(4)}"
@@ -78,6 +86,7 @@ class ScratchServer(Scratch):
         self._root = root
         self._jobs = jobs
         self._start_seconds = start_seconds
+        self._preload = preload
 
     def __enter__(self) -> Self:
         sweep_scratch(self._root)
@@ -141,7 +150,10 @@ class ScratchServer(Scratch):
         programs = self._launcher.programs(self.directory, account)
         data = private_directory(self.directory / DATA_NAME, account)
         self._initialise(initdb_command(programs, data, self.superuser, account), data)
-        command = server_command(programs, data, self.socket_directory, account, jobs=self._jobs)
+        preload = preload_settings(self._preload, self.dbname)
+        command = server_command(
+            programs, data, self.socket_directory, account, jobs=self._jobs, preload=preload
+        )
         command, self.is_off_network = self._launcher.server(command, self.directory)
         self._process = stack.enter_context(_running(command))
         self._wait_until_ready()
@@ -180,6 +192,7 @@ class ScratchServer(Scratch):
         deadline = time.monotonic() + self._start_seconds
         while True:
             if (status := _ended(self._process, 0.02)) is not None:
+                self._refuse_missing_library()
                 last = (self.log_lines or ["without a word"])[-1].strip()
                 raise ScratchError(f"the scratch server ended with exit status {status}: {last}")
             try:
@@ -192,6 +205,14 @@ class ScratchServer(Scratch):
                     ) from None
             else:
                 return
+
+    def _refuse_missing_library(self) -> None:
+        absent = (_NO_LIBRARY.match(line) for line in self.log_lines)
+        for name in [found[1] for found in absent if found and found[1] in self._preload]:
+            raise ScratchLacks(
+                f"the scratch server of PostgreSQL {self.major} has no library {name}, which it must preload",
+                f"install it where it runs, for example: apt-get install {package_of(name, self.major)}",
+            )
 
 
 @contextmanager

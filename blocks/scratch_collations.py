@@ -108,6 +108,6 @@ def _can_be_made(session: Session, collation: OwnCollation) -> bool:
     try:
         with session.transaction(force_rollback=True):
             session.execute(create.format(sql.SQL(_PROVIDERS[collation.provider]), clauses))
-    except psycopg.Error:
+    except (*NOT_HERE, errors.UndefinedObject):
         return False
     return True

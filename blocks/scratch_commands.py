@@ -1,11 +1,14 @@
 """The calls that make and start a scratch server: pure functions to a `Command`."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from blocks.pgtools import ServerPrograms
 from blocks.process import Command
 from blocks.scratch_directory import Account
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 PORT = 5432  # nobody listens on it: it only names the socket
 
 _FAST_AND_FORGETFUL = {
@@ -59,9 +62,19 @@ def initdb_command(programs: ServerPrograms, data: Path, superuser: str, account
 
 
 def server_command(
-    programs: ServerPrograms, data: Path, socket_directory: Path, account: Account | None, *, jobs: int
+    programs: ServerPrograms,
+    data: Path,
+    socket_directory: Path,
+    account: Account | None,
+    *,
+    jobs: int,
+    preload: Mapping[str, str] = NOTHING,
 ) -> Command:
-    """postgres in the foreground, for `jobs` restoring connections and a few of our own."""
+    """postgres in the foreground, for `jobs` restoring connections and a few of our own.
+
+    Args:
+        preload: Settings that load libraries, as `preload_settings` returns them.
+    """
     quoted = str(socket_directory).replace('"', '""')
     room = {
         "unix_socket_directories": f'"{quoted}"',
@@ -70,7 +83,7 @@ def server_command(
     }
     # those of the restored database would run at our own log-ins
     silent = {"event_triggers": "off"} if programs.major >= 17 else {}
-    settings = _FAST_AND_FORGETFUL | _APART | _DISCREET | room | silent
+    settings = _FAST_AND_FORGETFUL | _APART | _DISCREET | room | silent | dict(preload)
     options = (f"--{name}={value}" for name, value in settings.items())
     return _as_server((str(programs.postgres), "-D", str(data), *options), programs, account)
 

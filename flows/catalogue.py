@@ -133,8 +133,9 @@ def find(backups: list[Backup], wanted: str) -> Backup:
         return backups[0]
     if wanted == "oldest-unverified":
         unverified = [backup for backup in backups if backup.has_unverified_copy]
+        never_tried = [one for one in unverified if any(copy.verdict is None for copy in one.copies)]
         if unverified:
-            return unverified[-1]
+            return (never_tried or unverified)[-1]
         raise BackupNotFound("every backup has been verified", "verify latest does it again")
     for backup in backups:
         if backup.backup_id == wanted:

@@ -25,19 +25,21 @@ from blocks.errors import (
 )
 from blocks.identity import Identity, extensions, identity, properties, sizes
 from blocks.inventory import take_inventory
+from blocks.objects import read_objects
 from blocks.pgtools import ClientPrograms
 from blocks.postgres import Pin, pin
 from blocks.process import run_checked
+from blocks.scratch_preload import refusing
 from blocks.spool import Chain, SpoolDirectory, free_bytes
 from blocks.stores import Store
 from flows.core.errors import BackupError
 from flows.core.naming import plan_prefix
-from flows.core.reach import reaching_extensions
 from flows.core.verification import Verdict
+from flows.gathering import objects_of
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.reports import read_all
-from flows.scratch_needs import refuse_lacks, refuse_reach
+from flows.scratch_needs import Needs, refuse_unfit
 from flows.scratch_servers import scratch_for
 
 Status = Literal["ok", "warning", "error"]
@@ -97,11 +99,14 @@ def _database(plan: BackupPlan) -> Checks:
         problems = rights.check_rights(session, plan.database.selection, now=datetime.now(UTC))
         server = pin(session)
         size = sizes(session).database_bytes
-        tables = take_inventory(session, plan.database.selection).tables
-        installed = {extension.name for extension in extensions(session)}
-        needs_icu = properties(session).needs_icu
+        inventory = take_inventory(session, plan.database.selection)
+        needs = Needs(
+            {extension.name for extension in extensions(session)},
+            properties(session).needs_icu,
+            objects_of(read_objects(session, inventory.names)),
+        )
     if not problems:
-        yield Check("rights", "ok", f"{len(tables)} tables can be read, {human_bytes(size)}")
+        yield Check("rights", "ok", f"{len(inventory.tables)} tables can be read, {human_bytes(size)}")
     for problem in problems:
         yield Check("rights", problem.severity, problem.message, problem.remedy)
     programs, warning = _client(plan, who.major)
@@ -109,7 +114,7 @@ def _database(plan: BackupPlan) -> Checks:
         "pg_dump", "warning" if warning else "ok", warning or f"{programs.version} in {programs.place}"
     )
     yield from _trial_dump(plan, server, programs)
-    yield from _scratch(plan, who, installed, needs_icu)
+    yield from _scratch(plan, who, needs)
 
 
 def _client(plan: BackupPlan, major: int) -> tuple[ClientPrograms | ContainerPrograms, str]:
@@ -142,7 +147,7 @@ def _trial_dump(plan: BackupPlan, server: Pin, programs: ClientPrograms | Contai
     yield Check("trial dump", "ok", f"the definitions were dumped, {human_bytes(len(archive))}")
 
 
-def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bool) -> Checks:
+def _scratch(plan: BackupPlan, who: Identity, needs: Needs) -> Checks:
     """Say now what a verification on this host would lack."""
     try:
         with scratch_for(
@@ -151,13 +156,9 @@ def _scratch(plan: BackupPlan, who: Identity, installed: set[str], needs_icu: bo
             dbname=who.dbname,
             major=who.major,
             root=plan.spool_root,
+            preload=refusing(needs.extensions),
         ) as scratch:
-            refuse_lacks(
-                scratch.major, installed, needs_icu, scratch.available_extensions(), scratch.has_icu()
-            )
-            refuse_reach(
-                scratch, [f"the extension {name}" for name in sorted(reaching_extensions(installed))]
-            )
+            refuse_unfit(scratch, needs)
     except (ScratchError, DatabaseError) as error:
         yield Check(
             "scratch server",

@@ -89,6 +89,7 @@ def facts_of(
         settings=settings_of(session),
         extensions=tuple(Extension(name=e.name, version=e.version) for e in identity.extensions(session)),
         roles=tuple(identity.roles(session)),
+        roles_in_use=tuple(identity.roles_in_use(session)),
         objects=definitions_of(snapshot) if definitions is None else definitions,
         large_objects=_large_objects(snapshot, proof),
         tables=_tables(snapshot, progress, proof, sessions),

@@ -11,6 +11,7 @@ from flows.core.findings import (
     Check,
     Finding,
     Rule,
+    Severity,
     checks_of_all_rules,
     quoted,
     verdict_of,
@@ -36,10 +37,9 @@ def proof_of(evidence: Evidence, settings: VerifySettings, fetch_seconds: float)
     findings = judged(list(_findings(evidence, settings, seconds)), settings.ignore)
     verdict = verdict_of(findings.counting)
     reason, hint = _reason(verdict, findings.counting)
-    if evidence.overdue_seconds:
-        verdict = Verdict.UNVERIFIABLE
-        reason = f"a statement was cancelled after {evidence.overdue_seconds[0]:.0f} s, the plan's limit"
-        hint = "let verify.statement_limit_seconds be longer, or find out what took so long"
+    what_was_late, remedy = _overdue(evidence)
+    if evidence.overdue_seconds or (what_was_late and verdict is Verdict.VERIFIED):
+        verdict, reason, hint = Verdict.UNVERIFIABLE, what_was_late, remedy
     return Proof(
         verdict,
         reason,
@@ -61,7 +61,29 @@ def proof_of(evidence: Evidence, settings: VerifySettings, fetch_seconds: float)
     )
 
 
+def _overdue(evidence: Evidence) -> tuple[str, str]:
+    """Return (what was cancelled, what to do), of which nothing can be said; empty texts for nothing."""
+    if evidence.overdue_seconds:
+        return (
+            f"a statement was cancelled after {evidence.overdue_seconds[0]:.0f} s, the plan's limit",
+            "let verify.statement_limit_seconds be longer, or find out what took so long",
+        )
+    if any(outcome.is_overdue for _, outcome in evidence.answers):
+        return "a question of the plan was not answered in time", "let its timeout_seconds be longer"
+    return "", ""
+
+
 def _findings(evidence: Evidence, settings: VerifySettings, seconds: float) -> Iterator[Finding]:
+    """Yield all findings; after a fall back to another locale none of them proves anything."""
+    found = list(_told(evidence, settings, seconds))
+    yield from found
+    severity: Severity = "error" if any(one.severity == "error" for one in found) else "warning"
+    for message in evidence.prepared.unverifiable_collations:
+        dbname = quoted(evidence.facts.dbname)
+        yield Finding("COLLATION_UNVERIFIABLE", severity, dbname, message, "database")
+
+
+def _told(evidence: Evidence, settings: VerifySettings, seconds: float) -> Iterator[Finding]:
     told = classify(evidence.outcome.errors, evidence.outcome.count)
     excused = {(finding.rule, finding.object) for finding in told if finding.severity == "warning"}
     yield from (one for one in evidence.comparison.findings if (one.rule, one.object) not in excused)
@@ -77,20 +99,19 @@ def _findings(evidence: Evidence, settings: VerifySettings, seconds: float) -> I
         message = f"the index does not fit its table {quoted(index.schema, index.table)}"
         yield Finding("INDEX_CORRUPT", "error", quoted(index.schema, index.name), message, "index")
     for asked, outcome in evidence.answers:
-        if finding := judge(asked, outcome):
+        if not outcome.is_overdue and (finding := judge(asked, outcome)):
             yield finding
     dbname = quoted(evidence.facts.dbname)
     if settings.rto_minutes and seconds > settings.rto_minutes * 60:
         message = f"restoring took {seconds / 60:.1f} minutes; the plan allows {settings.rto_minutes:g}"
         yield Finding("RTO_EXCEEDED", "warning", dbname, message, "database")
-    for message in evidence.prepared.unverifiable_collations:
-        yield Finding("COLLATION_UNVERIFIABLE", "warning", dbname, message, "database")
 
 
 def _checks(evidence: Evidence, settings: VerifySettings) -> dict[Rule, Check]:
     """Tell of the rules that no comparison looks at whether they were looked at."""
     facts = evidence.facts
     definitions = max(1, len(facts.objects or facts.tables))
+    answered = [outcome for _, outcome in evidence.answers if not outcome.is_overdue]
     checks: dict[Rule, Check] = {
         "RESTORE_ERROR": Check(definitions),
         "EXTENSION_ABSENT": Check(len(facts.extensions), "no extensions"),
@@ -99,10 +120,11 @@ def _checks(evidence: Evidence, settings: VerifySettings) -> dict[Rule, Check]:
         "CONSTRAINT_VIOLATED": Check(None, _NOT_ALL_ROWS),
         "INDEX_CORRUPT": Check(None, _NOT_ALL_ROWS),
         "RTO_EXCEEDED": Check(1) if settings.rto_minutes else Check(None, "the plan names no limit"),
-        "ASSERTION_FAILED": Check(len(evidence.answers), "the plan asks nothing"),
+        "ASSERTION_FAILED": Check(len(answered), "the plan asks nothing"),
     }
-    if settings.assertions and not evidence.answers:
-        checks["ASSERTION_FAILED"] = Check(None, _NOT_ALL_ROWS)
+    if settings.assertions and not answered:
+        why = "none was answered in time" if evidence.answers else _NOT_ALL_ROWS
+        checks["ASSERTION_FAILED"] = Check(None, why)
     if evidence.constraints:
         checks["CONSTRAINT_VIOLATED"] = _check(evidence.constraints, "no foreign keys and no checks")
     if evidence.indexes:

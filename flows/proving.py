@@ -1,7 +1,8 @@
 """A backup is restored into a scratch server and looked at from all sides, before `judging` judges."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,11 +10,12 @@ from blocks import pgtools, timescale
 from blocks.amcheck import IndexesChecked
 from blocks.archive_restore import RestoreOutcome
 from blocks.assertions import AssertionOutcome
-from blocks.errors import ScratchLacks
+from blocks.errors import ScratchError
 from blocks.gpg_program import UnlockedKey
 from blocks.pgtools import parse_version
 from blocks.postgres import Session
 from blocks.scratch_directory import scratch_root
+from blocks.scratch_preload import refusing
 from blocks.scratch_roles import Scratch, without_event_triggers
 from blocks.soundness import ConstraintsChecked
 from blocks.spool import SpoolDirectory
@@ -21,7 +23,7 @@ from blocks.statement_limit import statement_limit
 from flows.core.assertions import Assertion
 from flows.core.comparison import Comparison, compare
 from flows.core.facts import Facts
-from flows.core.restore_errors import is_disk_full
+from flows.core.restore_errors import scratch_trouble
 from flows.core.sampling import Portion
 from flows.core.verification import FULL, Tier
 from flows.restoring import Fetched, restored
@@ -67,10 +69,8 @@ def prove(
         ScratchLacks: The host or the server lacks what the dump needs.
         ScratchError: The scratch server failed.
     """
-    facts = backup.facts
+    facts, root = backup.facts, spool.path.parent
     lacking = inbound.open_globals(backup.path("globals"), key, facts)
-    client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
-    root = spool.path.parent
     if settings.scratch.kind != "server":
         refuse_too_little_disk(backup.manifest, scratch_root(root))
     with scratch_for(
@@ -79,29 +79,19 @@ def prove(
         dbname=facts.dbname,
         major=facts.server_major,
         root=root,
+        preload=refusing(extension.name for extension in facts.extensions),
     ) as scratch:
         prepared = prepare_scratch(scratch, facts)
         watcher = partial(scratch.connect, scratch.maintenance_database)
-        limit_seconds = settings.statement_limit_seconds
         with (
-            statement_limit(watcher, prepared.restorer, limit_seconds) as limit,
-            scratch.client(prepared.dbname) as owner,
-            scratch.client(prepared.dbname, prepared.restorer) as plain,
+            statement_limit(watcher, prepared.restorer, settings.statement_limit_seconds) as limit,
+            _target(scratch, prepared, backup) as target,
         ):
-            target = Target(
-                client,
-                owner.with_environment(client.environment),
-                plain.with_environment(client.environment),
-                trusted=False,
-                open_up=partial(open_up, scratch, prepared),
-                before_rows=partial(_as_superuser, scratch, prepared, timescale.before_rows),
-                after_rest=partial(_as_superuser, scratch, prepared, timescale.after_restore),
-            )
             began = time.monotonic()
             outcome = restored(backup, key, target, portion)
             restore_seconds = time.monotonic() - began
-            if is_disk_full(outcome.errors):
-                raise ScratchLacks("the scratch server's disk became full", "free some space for it")
+            if trouble := scratch_trouble(outcome.errors):
+                raise ScratchError(*trouble)
             evidence = _looked_at(scratch, prepared, facts, outcome, settings, portion)
         network = "without a network" if scratch.is_off_network else "with a network"
         where = f"PostgreSQL {scratch.major} {network} ({settings.scratch.kind})"
@@ -112,6 +102,25 @@ def prove(
         restore_seconds=restore_seconds,
         overdue_seconds=tuple(limit.exceeded),
     )
+
+
+@contextmanager
+def _target(scratch: Scratch, prepared: PreparedScratch, backup: Fetched) -> Iterator[Target]:
+    """Yield the scratch database as a restore reaches it."""
+    client, _ = pgtools.find_client(parse_version(backup.manifest.versions.pg_dump)[1])
+    with (
+        scratch.client(prepared.dbname) as owner,
+        scratch.client(prepared.dbname, prepared.restorer) as plain,
+    ):
+        yield Target(
+            client,
+            owner.with_environment(client.environment),
+            plain.with_environment(client.environment),
+            trusted=False,
+            open_up=partial(open_up, scratch, prepared),
+            before_rows=partial(_as_superuser, scratch, prepared, timescale.before_rows),
+            after_rest=partial(_as_superuser, scratch, prepared, timescale.after_restore),
+        )
 
 
 def _looked_at(
@@ -129,7 +138,13 @@ def _looked_at(
         scratch.connect_as_restorer(prepared.dbname) as plain,
     ):
         state = inbound.look(superuser, plain, facts, portion)
-        comparison = compare(facts, state, tier=portion.tier, sampled=portion.tables)
+        comparison = compare(
+            facts,
+            state,
+            tier=portion.tier,
+            sampled=portion.tables,
+            ignored_roles=(scratch.superuser, scratch.restorer, scratch.insiders),
+        )
         evidence = Evidence(facts, portion.tier, comparison, outcome, prepared)
         if portion.tier == "schema":
             return evidence

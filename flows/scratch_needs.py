@@ -6,12 +6,14 @@ from pathlib import Path
 
 from blocks.errors import ScratchLacks
 from blocks.scratch_collations import OwnCollation, ProviderLocale, collation_version, lacking_collations
+from blocks.scratch_preload import package_of
 from blocks.scratch_roles import Scratch
 from blocks.spool import free_bytes
 from flows.core.facts import CatalogObject, DatabaseProperties, Facts
 from flows.core.manifest import Manifest
 from flows.core.needed_roles import needed_roles
 from flows.core.reach import reaches_out
+from flows.core.validators import own_validators
 
 RESTORED_SHARE = 2.0  # of the dump's size before compression
 
@@ -29,6 +31,28 @@ _FUNCTIONS_TO_OPEN = """
       AND NOT EXISTS (SELECT FROM pg_depend d
                       WHERE d.classid = 'pg_proc'::regclass AND d.objid = f.oid AND d.deptype = 'e')
       AND NOT has_function_privilege(%s, oid, 'EXECUTE')"""
+# A foreign key may refer to an extension's table, such as PostGIS's of reference systems.
+_TABLES_TO_OPEN = """
+    SELECT format('GRANT REFERENCES ON TABLE %%s TO %%I', c.oid::regclass, %s::text)
+    FROM pg_class c
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+    WHERE c.relkind IN ('r', 'p') AND c.relnamespace <> 'pg_catalog'::regnamespace
+      AND NOT has_table_privilege(%s, c.oid, 'REFERENCES')"""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a database asks of any server that it is restored into.
+
+    Args:
+        extensions: Their names.
+        icu: Whether it sorts by ICU.
+        objects: None if nobody listed them.
+    """
+
+    extensions: set[str]
+    icu: bool
+    objects: tuple[CatalogObject, ...] | None
 
 
 @dataclass(frozen=True)
@@ -51,19 +75,13 @@ def prepare_scratch(scratch: Scratch, facts: Facts) -> PreparedScratch:
 
     Raises:
         ScratchLacks: An extension, a language or a collation that the dump needs is not here, or restored
-            code could reach out.
+            code could reach out, or would run as a superuser.
     """
-    notes = [*scratch.notes, *refuse_reach(scratch, reaches_out(facts))]
-    properties = facts.properties
-    refuse_lacks(
-        scratch.major,
-        {extension.name for extension in facts.extensions},
-        properties.needs_icu,
-        scratch.available_extensions(),
-        scratch.has_icu(),
+    needs = Needs(
+        {extension.name for extension in facts.extensions}, facts.properties.needs_icu, facts.objects
     )
-    objects = facts.objects or ()
-    _refuse_missing_languages(scratch, objects)
+    notes = [*scratch.notes, *refuse_unfit(scratch, needs)]
+    properties, objects = facts.properties, facts.objects or ()
     scratch.create_stand_in_roles(needed_roles(facts))
     restorer = scratch.create_restorer()
     unverifiable = scratch.create_database(
@@ -86,24 +104,15 @@ def prepare_scratch(scratch: Scratch, facts: Facts) -> PreparedScratch:
     return PreparedScratch(scratch.dbname, restorer, notes, unverifiable)
 
 
-def refuse_reach(scratch: Scratch, reaching: Collection[str]) -> list[str]:
-    """Raise `ScratchLacks` if restored code could use a network that this scratch server is not cut off from.
-
-    Args:
-        reaching: What of the dump could.
-
-    Returns:
-        A note, if it has a network and nothing can use it.
-    """
-    if scratch.is_off_network:
-        return []
-    if reaching:
-        raise ScratchLacks(
-            "restored code cannot be kept off the network here, and the dump holds what can use it: "
-            + ", ".join(reaching),
-            "verify where user namespaces are allowed (or as root), or with a scratch server in a container",
-        )
-    return ["restored code is not kept off the network here, but nothing in the dump can use it"]
+def refuse_unfit(scratch: Scratch, needs: Needs) -> list[str]:
+    """Raise `ScratchLacks` if this server is none for the database; else return notes for the report."""
+    notes = _refuse_reach(scratch, reaches_out(needs.extensions, needs.objects))
+    _refuse_own_validators(needs.objects or ())
+    refuse_lacks(
+        scratch.major, needs.extensions, needs.icu, scratch.available_extensions(), scratch.has_icu()
+    )
+    _refuse_missing_languages(scratch, needs.objects or ())
+    return notes
 
 
 def refuse_lacks(
@@ -112,7 +121,7 @@ def refuse_lacks(
     """Raise `ScratchLacks`, naming everything that is missing and how to get it."""
     missing = sorted(needed_extensions - available_extensions)
     if missing:
-        packages = " ".join(f"postgresql-{major}-{name.replace('_', '-')}" for name in missing)
+        packages = " ".join(package_of(name, major) for name in missing)
         raise ScratchLacks(
             f"the scratch server of PostgreSQL {major} has no extension {', '.join(missing)}",
             f"install it on the verifying host, for example: apt-get install {packages}",
@@ -140,9 +149,29 @@ def open_up(scratch: Scratch, prepared: PreparedScratch) -> None:
     On the source superusers and memberships may see to that; here it is a matter of the scratch server only.
     """
     with scratch.connect(prepared.dbname) as session:
-        for query in (_SCHEMAS_TO_OPEN, _FUNCTIONS_TO_OPEN):
+        for query in (_SCHEMAS_TO_OPEN, _FUNCTIONS_TO_OPEN, _TABLES_TO_OPEN):
             for (statement,) in session.execute(query, [scratch.insiders, scratch.insiders]).fetchall():
                 session.execute(statement)
+
+
+def _refuse_reach(scratch: Scratch, reaching: Collection[str]) -> list[str]:
+    """Raise `ScratchLacks` if restored code could use a network that this scratch server is not cut off from.
+
+    Args:
+        reaching: What of the dump could.
+
+    Returns:
+        A note, if it has a network and nothing can use it.
+    """
+    if scratch.is_off_network:
+        return []
+    if reaching:
+        raise ScratchLacks(
+            "restored code cannot be kept off the network here, and the dump holds what can use it: "
+            + ", ".join(reaching),
+            "verify where user namespaces are allowed (or as root), or with a scratch server in a container",
+        )
+    return ["restored code is not kept off the network here, but nothing in the dump can use it"]
 
 
 def _refuse_missing_languages(scratch: Scratch, objects: Iterable[CatalogObject]) -> None:
@@ -153,6 +182,16 @@ def _refuse_missing_languages(scratch: Scratch, objects: Iterable[CatalogObject]
         raise ScratchLacks(
             f"the scratch server of PostgreSQL {scratch.major} has no language {', '.join(sorted(missing))}",
             f"install it on its host, for example: apt-get install postgresql-plpython3-{scratch.major}",
+        )
+
+
+def _refuse_own_validators(objects: Iterable[CatalogObject]) -> None:
+    """Raise `ScratchLacks` if to define things as a superuser would run the dump's own code as one."""
+    if checked := own_validators(objects):
+        raise ScratchLacks(
+            f"a function of the database's own checks {', '.join(checked)}, and would run as a superuser",
+            "it cannot be proved by a restore; on the source, take the function away (NO VALIDATOR)"
+            " or let an extension bring it",
         )
 
 

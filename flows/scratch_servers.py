@@ -1,5 +1,6 @@
 """Which scratch server a plan's backups are restored into, as its `scratch` says."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from blocks import pgtools
@@ -11,7 +12,13 @@ from flows.verify_settings import ScratchSettings
 
 
 def scratch_for(
-    settings: ScratchSettings, *, system_identifier: str, dbname: str, major: int, root: Path
+    settings: ScratchSettings,
+    *,
+    system_identifier: str,
+    dbname: str,
+    major: int,
+    root: Path,
+    preload: Collection[str] = (),
 ) -> Scratch:
     """Return the scratch server, not yet started; use it as a context manager.
 
@@ -19,6 +26,7 @@ def scratch_for(
         system_identifier: The source's, which must not be the scratch server; so is `dbname`.
         major: The source's.
         root: Where one that is started here lies below.
+        preload: The libraries that such a one loads as it starts.
 
     Raises:
         ScratchLacks: The host has no server of the source's major, or no image of it.
@@ -31,5 +39,6 @@ def scratch_for(
             source_major=major,
         )
     if settings.kind == "container":
-        return ScratchServer(container_launcher(settings.image, settings.program, major), root)
-    return ScratchServer(pgtools.find_server(major), root)
+        launcher = container_launcher(settings.image, settings.program, major)
+        return ScratchServer(launcher, root, preload=preload)
+    return ScratchServer(pgtools.find_server(major), root, preload=preload)

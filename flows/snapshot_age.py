@@ -29,6 +29,8 @@ def alarmed_when_old(
     )
 
     def tell() -> None:
+        if snapshot.is_released:
+            return  # only the network is waited for
         log.warning("%s", message.cause)
         hooks.send(plan, message, log)
 

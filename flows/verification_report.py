@@ -3,8 +3,10 @@
 Names and counts stand here, and answers to the plan's questions; rows' values never do.
 """
 
+import socket
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from flows.catalogue import Copy
@@ -83,7 +85,7 @@ def rows(comparison: "Comparison") -> list[str]:
 
 
 def _grounds(copy: Copy, proof: Proof, at: datetime) -> Iterator[tuple[str, str]]:
-    yield "verified at", moment(at)
+    yield "verified at", f"{moment(at)}, by pgsalvo {version('pgsalvo')} on {escaped(socket.gethostname())}"
     if copy.manifest is not None:
         manifest = copy.manifest
         label = f", {escaped(manifest.label)}" if manifest.label else ""

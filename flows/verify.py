@@ -24,7 +24,7 @@ from flows import hooks, reports
 from flows.catalogue import Copy, find
 from flows.core.errors import BackupError, PlanError, Unverifiable, VerificationFailed
 from flows.core.facts import Facts
-from flows.core.sampling import Portion, sample
+from flows.core.sampling import Portion, sample, with_partitions
 from flows.core.verification import Tier, Verdict
 from flows.judging import proof_of
 from flows.plan import BackupPlan
@@ -137,4 +137,4 @@ def _portion(plan: BackupPlan, facts: Facts, tier: Tier) -> Portion:
             "the sample holds no table",
             "let verify.sample_tables name tables as schema.table, or sample_max_bytes be larger",
         )
-    return Portion(tier, tables)
+    return Portion(tier, with_partitions(tables, facts.objects or ()))

@@ -13,7 +13,7 @@ from blocks import references
 from tests.servers.postgres import PostgresServer, programs, start_postgres
 
 SETTINGS = {"max_prepared_transactions": "2"}
-LONGEST_FIRST = ("test_readme.py", "test_demo.py", "test_deployed.py")
+LONGEST_FIRST = ("test_demo.py", "test_deployed.py")
 
 
 def pytest_configure() -> None:

@@ -77,11 +77,6 @@ class Comparison:
         return 0 if self.kinds.empty else int(self.kinds["equal"].sum())
 
     @property
-    def unchecked(self) -> list[str]:
-        """What was not compared, each with its reason once."""
-        return [*self.notes, *dict.fromkeys(check.why for check in self.checks.values() if not check.count)]
-
-    @property
     def verdict(self) -> Verdict:
         return verdict_of(self.findings)
 
@@ -92,6 +87,7 @@ def compare(
     *,
     tier: Tier = "full",
     sampled: Collection[tuple[str, str]] | None = None,
+    ignored_roles: Collection[str] = (),
 ) -> Comparison:
     """Return how a restored database differs from what the snapshot held; missing tables stand in `rows` too.
 
@@ -102,11 +98,12 @@ def compare(
     Args:
         tier: `schema`: no rows were restored; `sample`: only those of some tables, and no foreign key.
         sampled: The (schema, table) pairs of a sample; of all others no rows are compared.
+        ignored_roles: The scratch server's own, whose rights are nobody's on the source.
     """
     without_values = _ONLY_DEFINITIONS if tier == "schema" else ""
     rows, row_part = _rows(facts, restored, tier, sampled or ())
     sequences = compare_sequences(facts.sequences, restored.sequences, without_values)
-    kinds, objects = _objects(facts, restored, tier)
+    kinds, objects = _objects(facts, restored, tier, ignored_roles)
     objects.findings = _untold(objects.findings, [*row_part.findings, *sequences.findings])
     parts = [
         row_part,
@@ -183,7 +180,9 @@ def _empty_restore(facts: Facts, tables: int) -> Finding:
     return Finding("EMPTY_RESTORE", "error", quoted(facts.dbname), message, "database")
 
 
-def _objects(facts: Facts, restored: RestoredState, tier: Tier) -> tuple[pd.DataFrame, Part]:
+def _objects(
+    facts: Facts, restored: RestoredState, tier: Tier, ignored_roles: Collection[str]
+) -> tuple[pd.DataFrame, Part]:
     if facts.objects is None or restored.objects is None:
         why = _OLDER_FACTS if facts.objects is None else "the restored database's objects were not read"
         checks: dict[Rule, Check] = dict.fromkeys((*_OBJECT_RULES, "MATVIEW_UNPOPULATED"), Check(None, why))
@@ -191,7 +190,8 @@ def _objects(facts: Facts, restored: RestoredState, tier: Tier) -> tuple[pd.Data
         return pd.DataFrame(), Part([], checks | dict.fromkeys(_EXISTENCE_RULES, relations))
     majors = (facts.server_major, restored.major or facts.server_major)
     expected = _portion(facts.objects, tier)
-    result = compare_objects(expected, _portion(restored.objects, tier), majors=majors)
+    found = _portion(restored.objects, tier)
+    result = compare_objects(expected, found, majors=majors, ignored_roles=ignored_roles)
     objects = Check(len(expected), "the database holds no objects")
     checks = dict.fromkeys((*_OBJECT_RULES, *_EXISTENCE_RULES), objects)
     views = sum(thing.kind == "materialized view" for thing in facts.objects)

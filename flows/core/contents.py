@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
+from flows.core.validators import called_routines, is_in_a_library
+
 # An entry reads "ID; CATALOGUE OBJECT KIND SCHEMA NAME OWNER"; the kind is anchored, so that no object's
 # name can pass for one.
 _ENTRY = re.compile(r"^\d+; \d+ \d+ (?P<rest>.*)$")
@@ -39,6 +41,11 @@ _DEFINITIONS_AS_SUPERUSER = (
 # They may need a superuser (a state of type internal, a file as the source); but a domain checks the first
 # state, and a generated column's expression is worked out.
 _AS_SUPERUSER_WITHOUT = {"AGGREGATE ": "INITCOND", "FOREIGN TABLE ": "GENERATED"}
+# A function that they name runs for them, and for what is defined with them.
+_CHECKED_BY_FUNCTIONS = ("FOREIGN DATA WRAPPER ", "PROCEDURAL LANGUAGE ")
+_ROUTINES = ("FUNCTION ", "PROCEDURE ")
+# What only a superuser may own, as no stand-in is one.
+_SUPERUSERS_OWN = "FOREIGN DATA WRAPPER "
 _LAST_DEFINITIONS = ("ACL ", "COMMENT ", "SECURITY LABEL ")
 
 _SUPERUSER_KINDS = (
@@ -53,10 +60,15 @@ _NEVER_KINDS = ("SUBSCRIPTION - ", "SUBSCRIPTION TABLE ", "COMMENT - SUBSCRIPTIO
 
 @dataclass(frozen=True)
 class Run:
-    """Entries that are restored one after the other with the same power."""
+    """Entries that are restored one after the other with the same power.
+
+    Args:
+        no_owner: Their owners are left out, who would have to be superusers.
+    """
 
     as_superuser: bool
     entries: tuple[str, ...]
+    no_owner: bool = False
 
 
 def definition_runs(entries: Iterable[str], script_of: Callable[[str], str]) -> list[Run]:
@@ -66,20 +78,25 @@ def definition_runs(entries: Iterable[str], script_of: Callable[[str], str]) -> 
         entries: Lines of pg_restore's `--list --section=pre-data`, in its order.
         script_of: Returns the SQL of one entry; asked only where the kind alone does not tell.
     """
-    runs: list[tuple[bool, list[str]]] = []
+    runs: list[tuple[tuple[bool, bool], list[str]]] = []
     last: list[str] = []
+    entries = list(entries)
+    routines = [line for line in entries if _from_kind(line).startswith(_ROUTINES)]
     for line in entries:
         kind = _from_kind(line)
         if kind.startswith(_LAST_DEFINITIONS):
             last.append(line)
             continue
         as_superuser = _is_defined_as_superuser(kind, partial(script_of, line))
-        if not runs or runs[-1][0] is not as_superuser:
-            runs.append((as_superuser, []))
+        if routines and kind.startswith(_CHECKED_BY_FUNCTIONS):
+            as_superuser = not _names_own_code(script_of(line), routines, script_of)
+        how = as_superuser, kind.startswith(_SUPERUSERS_OWN)
+        if not runs or runs[-1][0] != how:
+            runs.append((how, []))
         runs[-1][1].append(line)
     if last:
-        runs.append((True, last))
-    return [Run(as_superuser, tuple(lines)) for as_superuser, lines in runs]
+        runs.append(((True, False), last))
+    return [Run(as_superuser, tuple(lines), no_owner) for (as_superuser, no_owner), lines in runs]
 
 
 def split_by_power(entries: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -141,6 +158,17 @@ def _is_defined_as_superuser(kind: str, script: Callable[[], str]) -> bool:
         if kind.startswith(beginning):
             return word not in script()
     return kind.startswith(_DEFINITIONS_AS_SUPERUSER)
+
+
+def _names_own_code(script: str, routines: Iterable[str], script_of: Callable[[str], str]) -> bool:
+    """Tell whether a function that the SQL names is among the dump's own, and not of a library."""
+    beginnings = tuple(
+        f"{kind}{_listed(schema)} {_listed(name)}("
+        for schema, name in called_routines(script)
+        for kind in _ROUTINES
+    )
+    named = (line for line in routines if _from_kind(line).startswith(beginnings))
+    return any(not is_in_a_library(script_of(line)) for line in named)
 
 
 def _from_kind(line: str) -> str:

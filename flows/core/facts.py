@@ -111,6 +111,7 @@ class Facts(_Fact):
 
     Args:
         proof: What was taken of each table: nothing, its rows' number, or their content too.
+        roles_in_use: Whoever owns something here or may do something, be it an extension's.
         objects: None in facts of a release that took none; the same for `large_objects`.
     """
 
@@ -131,6 +132,7 @@ class Facts(_Fact):
     settings: tuple[DatabaseSetting, ...]
     extensions: tuple[Extension, ...]
     roles: tuple[str, ...]
+    roles_in_use: tuple[str, ...] = ()
     archives: dict[str, Sha256] = {}
 
 

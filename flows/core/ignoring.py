@@ -43,7 +43,8 @@ class Ignored(BaseModel):
         return value
 
     def covers(self, finding: Finding) -> bool:
-        return self.rule == finding.rule and fnmatchcase(finding.object, self.object)
+        """Tell whether a finding is meant; one about no object tells nothing that could be accepted."""
+        return self.rule == finding.rule and bool(finding.object) and matches(finding.object, self.object)
 
 
 class Judged(NamedTuple):
@@ -65,6 +66,11 @@ class Judged(NamedTuple):
             " take it out of the plan, for it would hide what comes later"
             for ignored in self.unused
         ]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Tell whether a name is of a pattern's form, in which only * and ? are wildcards."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def judged(findings: Sequence[Finding], ignored: Sequence[Ignored]) -> Judged:

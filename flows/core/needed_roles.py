@@ -4,9 +4,9 @@ import re
 
 from flows.core.facts import CatalogObject, Facts
 
-# Kinds that name roles elsewhere than in an owner and in grants.
 # As pg_dumpall writes it.
 _CREATED = re.compile(r'^CREATE ROLE (?:"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\s";]+));$', re.MULTILINE)
+# Kinds that name roles elsewhere than in an owner and in grants.
 _NAMING_ROLES = ("default", "policy", "user mapping")
 
 
@@ -17,7 +17,8 @@ def needed_roles(facts: Facts) -> list[str]:
     """
     if facts.objects is None:
         return sorted(facts.roles)
-    needed = {role for item in facts.objects for role in (item.owner, *item.grants) if role}
+    needed = set(facts.roles_in_use)
+    needed |= {role for item in facts.objects for role in (item.owner, *item.grants) if role}
     for item in facts.objects:
         if item.kind.startswith(_NAMING_ROLES):
             needed |= {role for role in facts.roles if _speaks_of(item, role)}

@@ -16,8 +16,6 @@ from flows.core.findings import Finding, Severity, quoted
 from flows.core.object_places import Key, key_of, roots, shown
 from flows.core.sql_text import same_sql
 
-OUR_ROLES = "pgsalvo_"
-
 _KEY = ["kind", "name"]
 _STATUS = {"both": "equal", "left_only": "missing", "right_only": "unexpected"}
 _COUNTS = ["expected", "restored", "equal", "missing", "unexpected", "different"]
@@ -52,7 +50,6 @@ def compare_objects(
     *,
     majors: tuple[int, int],
     ignored_roles: Collection[str] = (),
-    ignored_prefix: str = OUR_ROLES,
 ) -> ObjectComparison:
     """Return how the objects of a restored database differ from those of the snapshot.
 
@@ -65,7 +62,6 @@ def compare_objects(
         majors: Of the server that the facts are of, and of the one that was restored into. What a major
             gives or names differently is no difference.
         ignored_roles: What is theirs or granted to them is not compared.
-        ignored_prefix: Nor what is granted to roles that begin so.
 
     Raises:
         pandas.errors.MergeError: A side names an object twice.
@@ -73,7 +69,7 @@ def compare_objects(
     items = [(key_of(item), item) for item in expected], [(key_of(item), item) for item in restored]
     frame = _merged(*([key for key, _ in side] for side in items))
     sides = tuple(map(dict, items))
-    rules = _Rules(majors, frozenset(ignored_roles), ignored_prefix)
+    rules = _Rules(majors, frozenset(ignored_roles))
     different: dict[Key, list[Finding]] = {}
     for key in _keys(frame, "equal"):
         if findings := list(rules.differences(sides[0][key], sides[1][key])):
@@ -129,7 +125,6 @@ class _Rules:
 
     majors: tuple[int, int]
     ignored_roles: frozenset[str]
-    ignored_prefix: str
 
     def differences(self, expected: CatalogObject, restored: CatalogObject) -> Iterator[Finding]:
         yield from self._properties(expected, restored)
@@ -179,7 +174,7 @@ class _Rules:
         # the owner's own rights on it are restored with the owner, that is not at all
         owners = {expected.owner, restored.owner} if self._is_old_public(expected) else set()
         for role in sorted((expected.grants.keys() | restored.grants.keys()) - owners):
-            if role not in self.ignored_roles and not role.startswith(self.ignored_prefix):
+            if role not in self.ignored_roles:
                 yield from _change(role, self._rights(expected, role), self._rights(restored, role))
 
     def _rights(self, item: CatalogObject, role: str) -> set[str]:

@@ -78,7 +78,7 @@ def _places(item: CatalogObject) -> Iterator[Key]:
         yield from ((kind, name[:2]) for kind in _RELATIONS)
     for relation in ("table", "owned by"):
         if relation in item.properties:
-            yield from ((kind, _parts(item.properties[relation])[:2]) for kind in _RELATIONS)
+            yield from ((kind, parts(item.properties[relation])[:2]) for kind in _RELATIONS)
     if item.kind in _PARTS_OF:
         yield _PARTS_OF[item.kind], name[:1]
     if item.kind == "default privileges":
@@ -87,7 +87,7 @@ def _places(item: CatalogObject) -> Iterator[Key]:
         yield "schema", name[:1]
 
 
-def _parts(written: str) -> tuple[str, ...]:
+def parts(written: str) -> tuple[str, ...]:
     """Take a name apart that the server wrote."""
     return tuple(
         part[1:-1].replace('""', '"') if part[0] == '"' else part for part in tokens(written) if part != "."

@@ -4,9 +4,9 @@ SQL and PL/pgSQL by themselves cannot, whoever wrote them. It takes an extension
 server. Those not known to be harmless count as able to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from flows.core.facts import CatalogObject, Facts
+from flows.core.facts import CatalogObject
 
 FILE_WRAPPER = "file_fdw"
 
@@ -26,14 +26,15 @@ HARMLESS_EXTENSIONS = frozenset((_CONTRIB + _WELL_KNOWN).split())
 HARMLESS_LANGUAGES = frozenset(("internal", "plperl", "plpgsql", "pltcl", "plv8", "sql"))
 
 
-def reaches_out(facts: Facts) -> list[str]:
-    """Return what of a dump could reach out when it is restored, for a person; nothing if it is empty.
+def reaches_out(installed: Iterable[str], listed: Collection[CatalogObject] | None) -> list[str]:
+    """Return what of a database could reach out when it is restored, for a person; nothing if it is empty.
 
-    Where the facts list no objects, the extensions alone must tell.
+    Args:
+        installed: The extensions' names, which alone must tell if the objects are not listed.
     """
-    objects = facts.objects or ()
-    extensions = reaching_extensions(extension.name for extension in facts.extensions)
-    if facts.objects is not None and not _runs_programs(facts.objects):
+    objects = listed or ()
+    extensions = set(installed) - HARMLESS_EXTENSIONS
+    if listed is not None and not _runs_programs(listed):
         extensions.discard(FILE_WRAPPER)
     languages = {item.name[-1] for item in objects if item.kind.endswith("language")}
     languages |= {item.properties["language"] for item in objects if "language" in item.properties}
@@ -45,11 +46,6 @@ def reaches_out(facts: Facts) -> list[str]:
         *([f"{len(wrappers)} foreign data wrappers"] if wrappers else []),
         *([f"{len(servers)} foreign servers"] if servers else []),
     ]
-
-
-def reaching_extensions(names: Iterable[str]) -> set[str]:
-    """Return the extensions that are not known to be harmless."""
-    return set(names) - HARMLESS_EXTENSIONS
 
 
 def _runs_programs(objects: Iterable[CatalogObject]) -> bool:

@@ -22,9 +22,35 @@ _COPY_FAILED = re.compile(r'COPY failed for table "(?P<table>.*?)": ')
 _COMMAND = "Command was: "
 
 _NAME = r'"(?P<name>.+)"'
+_FILE = r'"(?:[^"]*/)?(?P<name>[^"/]+)"'
 _ABSENT: tuple[tuple[Rule, str, re.Pattern[str]], ...] = (
     ("EXTENSION_ABSENT", "extension", re.compile(rf"extension {_NAME} (?:is not available|does not exist)")),
+    ("EXTENSION_ABSENT", "extension", re.compile(rf"extension {_NAME} has no installation script .*")),
     ("EXTENSION_ABSENT", "extension", re.compile(r'could not open .* file ".*?(?P<name>[^"/]+)\.control".*')),
+    ("EXTENSION_ABSENT", "library", re.compile(rf"could not (?:access file|load library) {_FILE}: .*")),
+    ("EXTENSION_ABSENT", "library", re.compile(rf"incompatible library {_FILE}: .*")),
+    ("EXTENSION_ABSENT", "library", re.compile(rf'could not find function "[^"]*" in file {_FILE}')),
+    ("EXTENSION_ABSENT", "preloaded library", re.compile(rf"extension {_NAME} must be preloaded")),
+    (
+        "EXTENSION_ABSENT",
+        "preloaded library",
+        re.compile(
+            r"(?:This module|(?P<name>[\w-]+):?)"
+            r' (?:(?:must|can only) be loaded via|is not in) "?shared_preload_libraries"?'
+        ),
+    ),
+    (
+        "EXTENSION_ABSENT",
+        "dictionary",
+        re.compile(
+            rf"could not open (?:affix|dictionary|stop-word|synonym|thesaurus|unaccent) file {_FILE}: .*"
+        ),
+    ),
+    (
+        "EXTENSION_ABSENT",
+        "security label provider",
+        re.compile(rf"security label provider {_NAME} is not loaded"),
+    ),
     ("ROLE_ABSENT", "role", re.compile(rf"role {_NAME} does not exist")),
     (
         "COLLATION_UNVERIFIABLE",
@@ -34,12 +60,25 @@ _ABSENT: tuple[tuple[Rule, str, re.Pattern[str]], ...] = (
     ("COLLATION_UNVERIFIABLE", "collation", re.compile(r'could not create locale "(?P<locale>[^"]*)": .*')),
     ("COLLATION_UNVERIFIABLE", "collation", re.compile(r"ICU is not supported in this build")),
 )
+# pg_cron's script looks at a setting of its library's.
+_NOT_PRELOADED = re.compile(
+    r'unrecognized configuration parameter ".*"|can only create extension in database .*'
+)
 # A view over a foreign table, or over such a view: the dump holds none of its rows.
 _OUT_OF_REACH = re.compile(
     r'could not connect to server ".*"|could not establish connection'
+    r"|password (?:is|or GSSAPI delegated credentials) required"
+    r"|user mapping not found for .*"
     r'|materialized view ".*" has not been populated'
 )
 _DISK_FULL = re.compile(r"No space left on device|Disk quota exceeded")
+_OUT_OF_MEMORY = re.compile(r"out of (?:shared )?memory")
+_TOO_LONG = "DETAIL:  Cannot enlarge string buffer"
+_CONNECTION_LOST = re.compile(
+    r"(?:reconnection failed: )?connection to (?:server|database) .* failed: "
+    r"|(?!.*(?:ERROR|FATAL): ).*(?:server closed the connection unexpectedly|no connection to the server)$"
+    r"|.*FATAL:  terminating connection due to (?:administrator command|unexpected postmaster exit)$"
+)
 _ANY = r'(?:".*"|\S+)'
 _MANY = r"[a-z ]+"
 # The server's own words, whoever caused them …
@@ -80,6 +119,16 @@ class _Error:
         return any(line.startswith("CONTEXT:") for line in self.rest)
 
     @property
+    def is_of_an_extension(self) -> bool:
+        """Tell whether an extension's script failed: it runs before any row is there."""
+        return self.statement.startswith("CREATE EXTENSION ")
+
+    @property
+    def is_too_long(self) -> bool:
+        """Tell whether a row is longer than any server takes, whatever memory it has."""
+        return any(line.startswith(_TOO_LONG) for line in self.rest)
+
+    @property
     def statement(self) -> str:
         """The SQL that failed, which may go on over several lines."""
         for number, line in enumerate(self.rest):
@@ -104,9 +153,21 @@ def classify(lines: Sequence[str], count: int = 0) -> list[Finding]:
     return findings
 
 
-def is_disk_full(lines: Sequence[str]) -> bool:
-    """Tell whether an error was the server's or the program's lack of room, which proves nothing."""
-    return any(_DISK_FULL.search(error.said) for error in _errors(lines))
+def scratch_trouble(lines: Sequence[str]) -> tuple[str, str] | None:
+    """Return (what the server or the program ran out of, a hint): it proves nothing of the dump."""
+    troubles = filter(None, map(_trouble, _errors(lines)))
+    return next(troubles, None)
+
+
+def _trouble(error: _Error) -> tuple[str, str] | None:
+    primary = _PRIMARY.search(error.said)
+    if _DISK_FULL.search(error.said):
+        return "the scratch server's disk became full", "free some space for it"
+    if _OUT_OF_MEMORY.fullmatch(primary["primary"] if primary else error.said) and not error.is_too_long:
+        return "the scratch server ran out of memory", "give it more, or restore where there is more"
+    if _CONNECTION_LOST.match(error.said):
+        return "the connection to the scratch server was lost", "find out what ended it: memory may be short"
+    return None
 
 
 def _errors(lines: Sequence[str]) -> Iterator[_Error]:
@@ -131,10 +192,12 @@ def _finding(error: _Error) -> Finding:
     found = _PRIMARY.search(error.said)
     primary = found["primary"] if found else ""
     is_plain = len(primary) <= _LONGEST_TOLD and primary.isprintable()
-    if is_plain and not error.is_quoting:
+    if is_plain and (error.is_of_an_extension or not error.is_quoting):
         for rule, kind, pattern in _ABSENT:
             if absent := pattern.fullmatch(primary):
                 return _absent(rule, kind, absent.groupdict(), error)
+    if error.is_of_an_extension and _NOT_PRELOADED.fullmatch(primary):
+        return _absent("EXTENSION_ABSENT", "preloaded library", {}, error)
     kind, name = _failed(error)
     if kind == "materialized view" and _OUT_OF_REACH.fullmatch(primary):
         message = "it was not filled: it reads another server, which restored code cannot reach here"

@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
-from flows.core.facts import TableRows
+from flows.core.facts import CatalogObject, TableRows
+from flows.core.ignoring import matches
+from flows.core.object_places import parts
 from flows.core.verification import FULL, Tier
 
 Sample = frozenset[tuple[str, str]]
@@ -39,7 +40,7 @@ def sample(tables: Iterable[TableRows], patterns: Iterable[str], max_bytes: int,
         return frozenset(
             (table.schema_name, table.table)
             for table in tables
-            if any(fnmatchcase(f"{table.schema_name}.{table.table}", pattern) for pattern in wanted)
+            if any(matches(f"{table.schema_name}.{table.table}", pattern) for pattern in wanted)
         )
     chosen, room = set(), max_bytes
     for table in sorted(tables, key=lambda table: _draw(table, seed)):
@@ -52,6 +53,19 @@ def sample(tables: Iterable[TableRows], patterns: Iterable[str], max_bytes: int,
 def _size(table: TableRows) -> int:
     """Return the size that the source told, or a guess of a table that was never analysed there."""
     return table.size_bytes or table.rows * GUESSED_ROW_BYTES
+
+
+def with_partitions(tables: Sample, objects: Iterable[CatalogObject]) -> Sample:
+    """Add the partitions of sampled tables, for a dump holds rows by their names, wherever they count."""
+    parents = {
+        (item.name[0], item.name[1]): parts(item.properties["parents"])
+        for item in objects
+        if item.kind == "table" and "partition bound" in item.properties
+    }
+    found = set(tables)
+    while more := {name for name, parent in parents.items() if parent in found and name not in found}:
+        found |= more
+    return frozenset(found)
 
 
 def _draw(table: TableRows, seed: str) -> bytes:

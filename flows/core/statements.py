@@ -14,19 +14,19 @@ _KINDS = (
 )  # fmt: skip
 _KIND = "|".join(sorted(_KINDS, key=len, reverse=True))
 _PART = r'(?:[^\W\d][\w$]*|"(?:[^"]|"")+")'
-_NAMES = rf"{_PART}(?:\.{_PART})*"
+NAMES = rf"{_PART}(?:\.{_PART})*"
 _ABOUT = re.compile(
     rf"(?:CREATE|ALTER|DROP|REFRESH|(?:COMMENT|SECURITY LABEL.*?) ON|(?:GRANT|REVOKE) .*? ON)"
     rf"(?: (?:OR REPLACE|UNIQUE|UNLOGGED|TRUSTED|PROCEDURAL|CONSTRAINT(?= TRIGGER)))* (?P<kind>{_KIND})"
-    rf"(?: (?:IF NOT EXISTS|IF EXISTS|ONLY|CONCURRENTLY))* (?P<name>{_NAMES})(?P<rest>.*)",
+    rf"(?: (?:IF NOT EXISTS|IF EXISTS|ONLY|CONCURRENTLY))* (?P<name>{NAMES})(?P<rest>.*)",
     re.DOTALL,
 )
-_COPY = re.compile(rf"COPY (?P<name>{_NAMES}) \(")
-_SETVAL = re.compile(rf"SELECT pg_catalog\.setval\('(?P<name>{_NAMES})'")
+_COPY = re.compile(rf"COPY (?P<name>{NAMES}) \(")
+_SETVAL = re.compile(rf"SELECT pg_catalog\.setval\('(?P<name>{NAMES})'")
 _ADDED = re.compile(rf"\s+ADD CONSTRAINT (?P<name>{_PART}) ")
 # These have their relation behind them: an index is of the same schema, the others are the relation's.
-_ON = re.compile(rf".*? ON(?: ONLY)? (?P<name>{_NAMES})", re.DOTALL)
-_RULE_ON = re.compile(rf".*? (?:AS\s+ON \w+ TO|ON) (?P<name>{_NAMES})", re.DOTALL)
+_ON = re.compile(rf".*? ON(?: ONLY)? (?P<name>{NAMES})", re.DOTALL)
+_RULE_ON = re.compile(rf".*? (?:AS\s+ON \w+ TO|ON) (?P<name>{NAMES})", re.DOTALL)
 _OF_A_RELATION = ("constraint", "policy", "rule", "trigger")
 _ENTRY = re.compile(
     rf"pg_restore: from TOC entry \d+; \d+ \d+ (?:(?:ACL|COMMENT|FK|CHECK) )*(?P<kind>{_KIND})"
@@ -48,8 +48,8 @@ def named_by_statement(statement: str) -> tuple[str, str] | None:
         return "constraint", f"{_name(added['name'])} on {_name(name)}"
     on = (_RULE_ON if kind == "rule" else _ON).match(rest)
     relation = on["name"] if on else ""
-    if kind == "index" and "." in relation and len(_parts(name)) == 1:
-        return kind, quoted(*_parts(relation)[:-1], *_parts(name))
+    if kind == "index" and "." in relation and len(parts(name)) == 1:
+        return kind, quoted(*parts(relation)[:-1], *parts(name))
     if kind in _OF_A_RELATION and relation:
         return kind, f"{_name(name)} on {_name(relation)}"
     return kind, _name(name)
@@ -61,11 +61,12 @@ def named_by_entry(line: str) -> tuple[str, str] | None:
     return (found["kind"].lower(), quoted(found["name"])) if found else None
 
 
-def _name(text: str) -> str:
-    return quoted(*_parts(text))
-
-
-def _parts(text: str) -> list[str]:
+def parts(text: str) -> list[str]:
+    """Return the parts of a name as SQL writes it, without their quotes."""
     return [
         part[1:-1].replace('""', '"') if part.startswith('"') else part for part in re.findall(_PART, text)
     ]
+
+
+def _name(text: str) -> str:
+    return quoted(*parts(text))

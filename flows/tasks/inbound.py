@@ -10,6 +10,7 @@ from pathlib import Path
 from blocks import archive_restore, compression, gpg
 from blocks.amcheck import IndexesChecked, corrupt_indexes, install_amcheck
 from blocks.archive_restore import ArchiveHead, RestoreOutcome
+from blocks.asking import analyse
 from blocks.assertions import AssertionOutcome, run_assertion
 from blocks.gpg_program import UnlockedKey
 from blocks.pgcommands import Connection
@@ -37,7 +38,7 @@ from flows.core.needed_roles import lacking_roles
 from flows.core.sampling import EVERYTHING, Portion
 from flows.core.verification import FULL
 from flows.gathering import restored_large_objects, restored_objects, restored_rows, restored_sequences
-from flows.progress import Progress
+from flows.progress import Progress, shown
 from flows.tasks.options import step, transfer
 
 
@@ -128,7 +129,9 @@ def restore_definitions(path: Path, key: UnlockedKey, target: Target, head: Arch
             target.open_up()
         connection = target.owner if run.as_superuser else target.plain
         outcome.add(
-            archive_restore.restore_entries(pg_restore, connection, head, run.entries, no_tablespaces=True)
+            archive_restore.restore_entries(
+                pg_restore, connection, head, run.entries, no_owner=run.no_owner, no_tablespaces=True
+            )
         )
     target.open_up()
     return outcome
@@ -203,14 +206,17 @@ def look(superuser: Session, plain: Session, facts: Facts, portion: Portion = EV
 @step(name="check-constraints")
 def check_constraints(plain: Session, statement_seconds: float) -> ConstraintsChecked:
     """Look for rows that break a foreign key or a check which counts as valid."""
-    return violated_constraints(plain, statement_seconds=statement_seconds)
+    analyse(plain, statement_seconds)
+    with shown(Progress("check", 0, "constraints")) as progress:
+        return violated_constraints(plain, progress.at, statement_seconds=statement_seconds)
 
 
 @step(name="check-indexes")
 def check_indexes(superuser: Session, plain: Session, role: str, statement_seconds: float) -> IndexesChecked:
     """Hold every index against its table, where the server has amcheck."""
     install_amcheck(superuser, role)
-    return corrupt_indexes(plain, statement_seconds=statement_seconds)
+    with shown(Progress("amcheck", 0, "indexes")) as progress:
+        return corrupt_indexes(plain, progress.at, statement_seconds=statement_seconds)
 
 
 @step(name="ask")

@@ -16,11 +16,12 @@ import psycopg
 import pytest
 
 from blocks import scratch_launch
-from blocks.errors import ScratchError
+from blocks.errors import ScratchError, ScratchLacks
 from blocks.pgtools import Search, ServerPrograms, find_server
 from blocks.scratch import ScratchServer, scratch_root, sweep_scratch
 from blocks.scratch_commands import server_command
 from blocks.scratch_directory import Account, server_account
+from blocks.scratch_preload import package_of, preload_settings, refusing
 from tests.servers.ports import wait_until
 from tests.servers.postgres import programs as bin_directory
 
@@ -529,6 +530,39 @@ def test_a_server_that_does_not_come_up_is_a_clear_error_and_leaves_nothing(
     with pytest.raises(ScratchError, match=said), ScratchServer(programs, root / "scratch", start_seconds=1):
         pytest.fail("a stub came up")
     assert list((root / "scratch").iterdir()) == []
+
+
+def test_what_must_be_preloaded_is_and_does_no_work_by_itself(root: Path) -> None:
+    """Left to itself, pg_prewarm's library has a worker of its own."""
+    with (
+        ScratchServer(server_programs(17), root, preload=("pg_prewarm", "pg_stat_statements")) as server,
+        server.connect(server.maintenance_database) as session,
+    ):
+        session.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
+        session.execute("SELECT count(*) FROM public.pg_stat_statements")
+        session.execute("CREATE EXTENSION pg_prewarm SCHEMA public")
+        with pytest.raises(psycopg.Error, match="could not register background process"):
+            session.execute("SELECT public.autoprewarm_start_worker()")
+
+
+def test_a_library_that_is_not_here_is_lacking_and_its_package_named(root: Path) -> None:
+    with (
+        pytest.raises(ScratchLacks, match="PostgreSQL 15 has no library far_away") as caught,
+        ScratchServer(server_programs(15), root, preload=("far_away",)),
+    ):
+        pytest.fail("it came up")
+    assert caught.value.hint.endswith("apt-get install postgresql-15-far-away")
+    assert list(root.iterdir()) == []
+
+
+def test_pg_cron_is_told_the_database_in_which_it_may_be_created() -> None:
+    assert preload_settings(refusing(["plpgsql", "pg_cron", "pg_stat_statements"]), "restored") == {
+        "shared_preload_libraries": "pg_cron",
+        "max_worker_processes": "0",
+        "cron.database_name": "restored",
+    }
+    assert preload_settings(refusing(["plpgsql", "pg_stat_statements"]), "restored") == {}
+    assert package_of("timescaledb", 15) == "timescaledb-2-postgresql-15"
 
 
 def test_a_root_that_cannot_be_made_is_a_clear_error(root: Path) -> None:

@@ -32,7 +32,6 @@ DEFINED_AS_SUPERUSER = [
     "2821; 2607 17364 CONVERSION app conv admin",
     "2648; 3600 17365 TEXT SEARCH DICTIONARY app stem admin",
     "2179; 3602 16568 TEXT SEARCH CONFIGURATION a c admin",
-    "2328; 2328 16571 FOREIGN DATA WRAPPER - wrapper admin",
     "2681; 1417 17366 SERVER - elsewhere admin",
     "3343; 0 0 USER MAPPING - USER MAPPING app_owner SERVER elsewhere admin",
 ]
@@ -191,3 +190,13 @@ def test_what_needs_all_rows_is_left_out_with_its_comments() -> None:
 
     assert without_foreign_keys([*keys, filled, *kept], foreign_keys) == [filled, *kept]
     assert without_filled_views([*keys, filled, *kept]) == [*keys, *kept]
+
+
+def test_what_only_a_superuser_may_own_is_restored_without_its_owner() -> None:
+    schema, wrapper = "6; 2615 16385 SCHEMA - app admin", "2328; 2328 16571 FOREIGN DATA WRAPPER - w admin"
+    server = "2681; 1417 17366 SERVER - elsewhere admin"
+    assert definition_runs([schema, wrapper, server], str) == [
+        Run(True, (schema,)),
+        Run(True, (wrapper,), no_owner=True),
+        Run(True, (server,)),
+    ]

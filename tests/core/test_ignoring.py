@@ -92,3 +92,14 @@ def test_a_wrong_word_is_told_with_the_right_one(wrong: dict[str, object], words
 
 def test_nothing_ignored_leaves_everything_counting() -> None:
     assert judged([ORDERS, OWNER], []) == ([ORDERS, OWNER], [], [])
+
+
+def test_what_is_about_no_object_cannot_be_ignored() -> None:
+    """Such as errors of which no words were kept."""
+    finding = Finding("RESTORE_ERROR", "error", "", "2 more errors of which no words were kept")
+    assert not Ignored(rule="RESTORE_ERROR", object="*", reason="known").covers(finding)
+
+
+def test_brackets_of_an_objects_name_are_no_wildcards() -> None:
+    finding = Finding("DEFINITION_DIFFERS", "error", "public.f(integer[], text[])", "", "function")
+    assert Ignored(rule="DEFINITION_DIFFERS", object="public.f(integer[], *", reason="known").covers(finding)

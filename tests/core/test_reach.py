@@ -2,9 +2,8 @@
 
 import pytest
 
-from flows.core.facts import CatalogObject, Extension
+from flows.core.facts import CatalogObject
 from flows.core.reach import reaches_out
-from tests.core.test_facts import FACTS
 
 
 def item(kind: str, *name: str, **properties: str) -> CatalogObject:
@@ -62,10 +61,4 @@ HARMLESS = (
 def test_what_could_reach_out_is_named(
     extensions: list[str], objects: list[CatalogObject] | None, expected: list[str]
 ) -> None:
-    facts = FACTS.model_copy(
-        update={
-            "extensions": tuple(Extension(name=name, version="1") for name in extensions),
-            "objects": objects,
-        }
-    )
-    assert reaches_out(facts) == expected
+    assert reaches_out(extensions, objects) == expected

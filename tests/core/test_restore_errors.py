@@ -3,7 +3,7 @@
 import pytest
 
 from flows.core.findings import Finding, Rule
-from flows.core.restore_errors import classify, is_disk_full
+from flows.core.restore_errors import classify, scratch_trouble
 from flows.core.statements import named_by_statement
 
 UNTOLD = "the server refused it; its words, which may quote a row, are in the encrypted report"
@@ -250,6 +250,11 @@ REFRESH = "Command was: REFRESH MATERIALIZED VIEW public.fetched;"
     [
         ('could not connect to server "far"', REFRESH, "MATVIEW_UNPOPULATED"),
         ("could not establish connection", REFRESH, "MATVIEW_UNPOPULATED"),
+        ("password is required", REFRESH, "MATVIEW_UNPOPULATED"),
+        ("password or GSSAPI delegated credentials required", REFRESH, "MATVIEW_UNPOPULATED"),
+        ('user mapping not found for "shop"', REFRESH, "MATVIEW_UNPOPULATED"),
+        ('user mapping not found for user "shop", server "far"', REFRESH, "MATVIEW_UNPOPULATED"),
+        ("password is wrong", REFRESH, "RESTORE_ERROR"),
         ('materialized view "fetched" has not been populated', REFRESH, "MATVIEW_UNPOPULATED"),
         ("division by zero", REFRESH, "RESTORE_ERROR"),
         (
@@ -264,18 +269,81 @@ def test_a_view_that_reads_another_server_is_only_warned_of(said: str, command: 
     assert (finding.rule, finding.severity == "warning") == (rule, rule == "MATVIEW_UNPOPULATED")
 
 
+FAILED = "pg_restore: error: could not execute query: "
+PRELOADED = "preloaded library"
+DISK = "the scratch server's disk became full"
+MEMORY = "the scratch server ran out of memory"
+CONNECTION = "the connection to the scratch server was lost"
+
+
 @pytest.mark.parametrize(
-    ("line", "is_full"),
+    ("text", "trouble"),
     [
-        ('pg_restore: error: COPY failed for table "x": ERROR:  No space left on device', True),
-        ("psql:<stdin>:1: ERROR:  could not write to file: Disk quota exceeded", True),
-        ("pg_restore: error: could not write to output file: No space left on device", True),
-        ('DETAIL:  the note says "No space left on device"', False),
-        ("pg_restore: warning: No space left on device", False),
+        ('pg_restore: error: COPY failed for table "x": ERROR:  No space left on device', DISK),
+        ("psql:<stdin>:1: ERROR:  could not write to file: Disk quota exceeded", DISK),
+        ("pg_restore: error: could not write to output file: No space left on device", DISK),
+        ('DETAIL:  the note says "No space left on device"', None),
+        ("pg_restore: warning: No space left on device", None),
+        (f"{FAILED}ERROR:  out of memory\nDETAIL:  Failed on request of size 8 in memory context", MEMORY),
+        (f"{FAILED}ERROR:  out of shared memory\nHINT:  You might need to increase …", MEMORY),
+        ("pg_restore: error: out of memory", MEMORY),
+        (f"{FAILED}ERROR:  out of memory\nDETAIL:  Cannot enlarge string buffer containing 1 bytes", None),
+        (f"{FAILED}ERROR:  the customer is out of memory", None),
+        ('pg_restore: error: connection to server on socket "/s/s" failed: FATAL:  sorry', CONNECTION),
+        (f"{FAILED}server closed the connection unexpectedly\n\tThis probably means …", CONNECTION),
+        (f"{FAILED}no connection to the server", CONNECTION),
+        (f"{FAILED}FATAL:  terminating connection due to administrator command", CONNECTION),
+        (f"{FAILED}ERROR:  server closed the connection unexpectedly", None),
+        (f'{FAILED}ERROR:  could not connect to server "far"', None),
     ],
 )  # fmt: skip
-def test_a_full_disk_is_told_from_an_error_of_the_dump(line: str, is_full: bool) -> None:
-    assert is_disk_full([line]) is is_full
+def test_trouble_of_the_server_is_told_from_an_error_of_the_dump(text: str, trouble: str | None) -> None:
+    told = scratch_trouble([OF_18.split("\n")[0], *text.split("\n")])
+    assert (told[0] if told else None) == trouble
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "name"),
+    [
+        ('could not access file "$libdir/postgis-3": No such file or directory', "library", '"postgis-3"'),
+        ('could not access file "timescaledb": No such file or directory', "library", "timescaledb"),
+        ('could not load library "/l/x.so": libz.so: cannot open shared object file', "library", '"x.so"'),
+        ('could not find function "f" in file "/usr/lib/x.so"', "library", '"x.so"'),
+        ('incompatible library "/usr/lib/x.so": version mismatch', "library", '"x.so"'),
+        ('could not open dictionary file "/s/t/i.dict": No such file', "dictionary", '"i.dict"'),
+        ('could not open affix file "/s/i.affix": No such file', "dictionary", '"i.affix"'),
+        ('could not open stop-word file "/s/ours.stop": No such file', "dictionary", '"ours.stop"'),
+        ('could not open synonym file "/s/ours.syn": No such file', "dictionary", '"ours.syn"'),
+        ('could not open thesaurus file "/s/ours.ths": No such file', "dictionary", '"ours.ths"'),
+        ('extension "timescaledb" must be preloaded', PRELOADED, "timescaledb"),
+        ('pg_stat_statements must be loaded via "shared_preload_libraries"', PRELOADED, "pg_stat_statements"),
+        ("pgaudit must be loaded via shared_preload_libraries", PRELOADED, "pgaudit"),
+        ("pg_cron can only be loaded via shared_preload_libraries", PRELOADED, "pg_cron"),
+        ("pg_net is not in shared_preload_libraries", PRELOADED, "pg_net"),
+        ("This module can only be loaded via shared_preload_libraries", PRELOADED, f'"{PRELOADED}"'),
+        ('extension "x" has no installation script nor update path for version "9"', "extension", "x"),
+        ('security label provider "selinux" is not loaded', "security label provider", "selinux"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("severity", ["ERROR", "FATAL"])
+def test_what_the_host_lacks_is_no_fault_of_the_dump(said: str, kind: str, name: str, severity: str) -> None:
+    (finding,) = classify([f"{FAILED}{severity}:  {said}", "Command was: SELECT 1"])
+    assert (finding.rule, finding.kind, finding.object) == ("EXTENSION_ABSENT", kind, name)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "pgaudit must be loaded via shared_preload_libraries",
+        'unrecognized configuration parameter "cron.database_name"',
+        "can only create extension in database postgres",
+    ],
+)
+def test_what_an_extensions_script_lacks_is_told_though_there_is_a_context(said: str) -> None:
+    lines = [f"{FAILED}ERROR:  {said}", "CONTEXT:  PL/pgSQL function inline_code_block line 3 at IF"]
+    (of_rows,) = classify([*lines, "Command was: COPY app.x (v) FROM stdin;"])
+    (of_extension,) = classify([*lines, "Command was: CREATE EXTENSION IF NOT EXISTS x WITH SCHEMA a;"])
+    assert (of_rows.rule, of_extension.rule) == ("RESTORE_ERROR", "EXTENSION_ABSENT")
 
 
 @pytest.mark.parametrize(

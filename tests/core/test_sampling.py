@@ -2,8 +2,8 @@
 
 import pytest
 
-from flows.core.facts import TableRows
-from flows.core.sampling import sample
+from flows.core.facts import CatalogObject, TableRows
+from flows.core.sampling import sample, with_partitions
 
 
 def _table(name: str, size_bytes: int = 10) -> TableRows:
@@ -52,3 +52,22 @@ def test_other_seeds_reach_every_table_in_time() -> None:
     reached = set().union(*(sample(TABLES, [], 50, str(seed)) for seed in range(60)))
 
     assert len(reached) == len(TABLES)
+
+
+def test_partitions_come_with_their_sampled_root_however_deep() -> None:
+    def partition(name: str, parent: str) -> CatalogObject:
+        properties = {"partition bound": "FOR VALUES IN (1)", "parents": parent}
+        return CatalogObject(kind="table", name=("app", name), properties=properties)
+
+    objects = [
+        partition("leaf", 'app."Half"'),
+        partition("Half", "app.root"),
+        partition("other", "app.another"),
+        CatalogObject(kind="table", name=("app", "child"), properties={"parents": "app.root"}),
+    ]
+    found = with_partitions(frozenset({("app", "root")}), objects)
+    assert found == {("app", "root"), ("app", "Half"), ("app", "leaf")}
+
+
+def test_only_stars_and_question_marks_are_wildcards() -> None:
+    assert sample([_table("app.a[b]"), _table("app.ab")], ["app.a[b]"], 1, "seed") == {("app", "a[b]")}

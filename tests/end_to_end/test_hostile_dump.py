@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.core.errors import VerificationFailed
+from flows import scratch_needs
+from flows.core.errors import Unverifiable, VerificationFailed
 from flows.core.naming import GLOBALS_ARCHIVE
 from tests.servers import hostile
 from tests.servers.forgery import StoredBackup, sealed
@@ -89,6 +90,27 @@ def test_what_a_careless_restore_sets_off_has_no_power_in_a_verification(
         path.unlink()
 
     assert hostile_plan.back_up() == hostile_plan.verify()
+    assert planted(ground) == set()
+
+
+def test_code_that_would_check_definitions_as_a_superuser_is_not_restored(
+    hostile_plan: PlanOnDisk, postgres: PostgresServer, ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Facts may tell nothing of it; then the archive does, and what it checks is left to the plain role."""
+    hostile.check_definitions(postgres)
+    with postgres.database("careless") as conninfo:
+        dump = _dumped(postgres, postgres.conninfo(hostile.DATABASE))
+        run(postgres, "pg_restore", f"--dbname={conninfo}", stdin=dump, may_fail=True)
+    assert planted(ground) >= {"validator", "language-validator"}
+    for path in ground.iterdir():
+        path.unlink()
+
+    hostile_plan.back_up()
+    with pytest.raises(Unverifiable, match="checks the foreign data wrapper checked, the language checked"):
+        hostile_plan.verify()
+    monkeypatch.setattr(scratch_needs, "own_validators", lambda _: [])
+    with pytest.raises(VerificationFailed, match="RESTORE_ERROR"):
+        hostile_plan.verify()
     assert planted(ground) == set()
 
 

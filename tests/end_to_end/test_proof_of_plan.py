@@ -40,7 +40,12 @@ TABLES = f"""
         BEGIN PERFORM pg_sleep(0.00); RETURN n; END $$;
     CREATE INDEX ON orders (slowed(id));
     CREATE MATERIALIZED VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
-    ANALYZE customers, orders;
+    CREATE TYPE mood AS ENUM ('bad', 'good');
+    CREATE TABLE moods (mood mood, n int) PARTITION BY HASH (mood);
+    CREATE TABLE moods_0 PARTITION OF moods FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE moods_1 PARTITION OF moods FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    INSERT INTO moods SELECT (ARRAY['bad', 'good']::mood[])[1 + n % 2], n FROM generate_series(1, 30) n;
+    ANALYZE customers, orders, moods;
 """
 MET = {"name": "enough orders", "sql": "SELECT count(*) FROM orders", "expect": ">= 50"}
 UNMET = {"name": "no large orders", "sql": "SELECT max(total) FROM public.orders", "expect": "< 50"}
@@ -145,13 +150,13 @@ def test_what_is_accepted_with_a_reason_is_verified_and_the_reason_stands_in_the
     ("tier", "tables", "compared"),
     [
         pytest.param("schema", 0, {}, id="schema"),
-        pytest.param("sample", 1, {"customers": 100}, id="sample"),
+        pytest.param("sample", 2, {"customers": 100, "moods": 30}, id="sample"),
     ],
 )
 def test_a_cheaper_proof_is_told_as_such_and_counts_for_nothing_else(
     plan: PlanOnDisk, tier: Tier, tables: int, compared: dict[str, int]
 ) -> None:
-    plan.prove(sample_tables=["public.cust*"], assertions=[MET])
+    plan.prove(sample_tables=["public.cust*", "public.moods"], assertions=[MET])
     plan.verify(tier=tier)
     found = judged(newest(plan))
     assert (found.record.verdict, found.record.tier) == (Verdict.VERIFIED, tier)
@@ -229,6 +234,7 @@ def test_a_running_server_lends_a_database_and_has_none_afterwards(
     assert (found.record.verdict, found.record.findings) == (Verdict.VERIFIED, {})
     assert found.report["restored_into"] == "PostgreSQL 17 with a network (server)"
     assert "restored into PostgreSQL 17, the source is 15" in found.report["notes"]  # type: ignore[operator]
+    plan.verify(tier="sample")
     left = "SELECT datname FROM pg_database UNION ALL SELECT rolname FROM pg_roles"
     assert not [name for (name,) in postgres17.query(left) if name.startswith("pgsalvo_scratch_")]
 

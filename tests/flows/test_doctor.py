@@ -150,13 +150,33 @@ def test_what_could_use_a_network_that_is_not_cut_off_is_found_by_day(
     with postgres15.database("reaching"):
         (plan.directory / "database-url").write_text(postgres15.conninfo("reaching"))
         (harmless,) = named(checks(plan), "scratch server")
-        postgres15.execute("CREATE EXTENSION dblink", "reaching")
+        postgres15.execute(
+            "CREATE EXTENSION dblink; CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+            "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/lo', 'lo_manage'",
+            "reaching",
+        )
         (reaching,) = named(checks(plan), "scratch server")
 
     assert harmless.status == "ok"
     assert reaching.status == "warning"
-    assert "the extension dblink" in reaching.message
+    said = "the extension dblink, the language c, 1 foreign data wrappers, 1 foreign servers"
+    assert reaching.message.endswith(said)
     assert reaching.remedy
+
+
+def test_code_that_no_scratch_server_may_run_is_found_by_day(
+    plan: PlanOnDisk, postgres15: PostgresServer
+) -> None:
+    with postgres15.database("checking"):
+        (plan.directory / "database-url").write_text(postgres15.conninfo("checking"))
+        postgres15.execute(
+            "CREATE FUNCTION valid(text[], oid) RETURNS void LANGUAGE plpgsql AS 'BEGIN END';"
+            "CREATE FOREIGN DATA WRAPPER w VALIDATOR valid",
+            "checking",
+        )
+        (checked,) = named(checks(plan), "scratch server")
+    assert checked.status == "warning"
+    assert "checks the foreign data wrapper w" in checked.message
 
 
 def containers_run_by(directory: Path, running: list[str]) -> Path:

@@ -137,10 +137,10 @@ def test_a_restore_without_a_difference_is_verified() -> None:
             id="an answer",
         ),
         pytest.param(
-            evidence(answers=((QUESTION, AssertionOutcome(error="57014 QueryCanceled")),)),
+            evidence(answers=((QUESTION, AssertionOutcome(error="42P01 UndefinedTable")),)),
             {"assertions": [QUESTION]},
             Verdict.FAILED,
-            ("ASSERTION_FAILED", "error", "open orders", "the SQL failed: 57014 QueryCanceled"),
+            ("ASSERTION_FAILED", "error", "open orders", "the SQL failed: 42P01 UndefinedTable"),
             id="no answer",
         ),
         pytest.param(
@@ -251,12 +251,26 @@ def test_a_cancelled_statement_is_unverifiable_whatever_else_was_found(settings:
     assert "statement_limit_seconds" in proof.hint
 
 
+def test_a_question_that_was_not_answered_in_time_says_nothing() -> None:
+    late = ((QUESTION, AssertionOutcome(error="57014 QueryCanceled")),)
+    proof = judged(evidence(answers=late), assertions=[QUESTION])
+    assert (proof.verdict, proof.findings) == (Verdict.UNVERIFIABLE, [])
+    assert str(proof.checks["ASSERTION_FAILED"]) == "not checked: none was answered in time"
+    assert judged(evidence(LOST, answers=late), assertions=[QUESTION]).verdict is Verdict.FAILED
+
+
+def test_after_a_fall_back_to_another_locale_no_difference_proves_anything() -> None:
+    prepared = PreparedScratch("s", "r", unverifiable_collations=["es_ES is not here"])
+    proof = judged(evidence(LOST, prepared=prepared))
+    assert proof.verdict is Verdict.UNVERIFIABLE
+    assert "locale" in proof.hint
+
+
 def test_a_reason_counts_the_rules_and_names_nothing_of_the_database() -> None:
     seen = evidence(
         LOST,
         outcome=failed_with(NO_TABLE, NO_TABLE),
         constraints=ConstraintsChecked(3, [ORPHANS], []),
-        prepared=PreparedScratch("s", "r", unverifiable_collations=["es_ES is not here"]),
     )
     proof = judged(seen)
     assert proof.reason == "4 differences: RESTORE_ERROR 2, ROWS_DIFFER 1, CONSTRAINT_VIOLATED 1"

@@ -151,3 +151,24 @@ def test_another_version_of_the_locale_is_noted(
 def test_a_language_whose_handler_the_dump_brings_along_is_not_lacking(scratch: ScratchServer) -> None:
     own = item("language", "plklingon", handler="app.plklingon_call_handler")
     assert prepare_scratch(scratch, facts(objects=(own,))).notes == []
+
+
+def test_what_the_databases_own_code_checks_is_refused_before_it_runs(scratch: ScratchServer) -> None:
+    own = (
+        item("function", "public", "valid", "text[], oid", language="plpgsql"),
+        item("foreign data wrapper", "w", validator="public.valid"),
+    )
+    with pytest.raises(ScratchLacks, match="checks the foreign data wrapper w, and would run as a superuser"):
+        prepare_scratch(scratch, facts(objects=own))
+
+
+def test_a_foreign_key_may_refer_to_an_extensions_table(scratch: ScratchServer) -> None:
+    prepared = prepare_scratch(scratch, facts(properties=UTF8))
+    with scratch.connect(prepared.dbname) as session:
+        session.execute(
+            "CREATE EXTENSION hstore SCHEMA public; CREATE TABLE public.systems (id int PRIMARY KEY)"
+        )
+        session.execute("ALTER EXTENSION hstore ADD TABLE public.systems")
+    open_up(scratch, prepared)
+    with scratch.connect_as_restorer(prepared.dbname) as session:
+        session.execute("CREATE TABLE public.place (system int REFERENCES public.systems)")

@@ -1,6 +1,8 @@
 """What an auditor reads: every part is there, no odd name breaks it, and it stays short enough to be read."""
 
+import socket
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,6 +24,7 @@ from tests.servers.backups import PLAN, store_backup
 
 STARTED_AT = datetime(2026, 1, 28, 2, tzinfo=UTC)
 PROVED_AT = datetime(2026, 1, 28, 3, 4, 5, tzinfo=UTC)
+VERIFIER = f"pgsalvo {version('pgsalvo')} on {escaped(socket.gethostname())}"
 SECRET = "4111-1111-1111-1111"
 VIEW = CatalogObject(kind="view", name=("public", "open_orders"), owner="ann")
 
@@ -113,7 +116,7 @@ def test_the_verdict_comes_first(copy: Copy, verdict: Verdict, line: str) -> Non
     [
         pytest.param("**1 difference: ROWS\\_DIFFER 1**", id="the reason"),
         pytest.param("What to do: look at the report", id="the hint"),
-        pytest.param("| verified at | 2026-01-28 03:04:05 UTC |", id="when"),
+        pytest.param(f"| verified at | 2026-01-28 03:04:05 UTC, by {VERIFIER} |", id="when"),
         pytest.param("| backup | of the plan shop, before 2.0, made by pgsalvo 0.1.0 |", id="what"),
         pytest.param("| database | PostgreSQL 15.18, as it was at 2026-01-28 02:00:00 UTC |", id="of when"),
         pytest.param("| tier | **full**: everything was restored |", id="how much"),

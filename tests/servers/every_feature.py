@@ -9,7 +9,10 @@ from psycopg import sql
 from tests.servers.odd_definitions import NEWER, ODD_DEFINITIONS
 from tests.servers.postgres import UNPRIVILEGED_UID, PostgresServer
 
-ROLES = ("app_owner", "app_readers", "app_auditor", "o'neill & sons", 'say "hi" twice', "Ünïcode.ñ")
+ROLES = (
+    "app_owner", "app_readers", "app_auditor", "o'neill & sons", 'say "hi" twice', "Ünïcode.ñ",
+    "app_monitor", "app_archivist", "app_visitor",  # known by a right or by a large object only
+)  # fmt: skip
 
 SCHEMAS_AND_EXTENSIONS = """
     GRANT app_readers TO app_owner;
@@ -189,6 +192,7 @@ PARTITIONS = """
 REACHING_OUT = """
     CREATE EXTENSION postgres_fdw;
     CREATE EXTENSION dblink SCHEMA private;
+    CREATE FOREIGN DATA WRAPPER no_place;
     CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1');
     CREATE USER MAPPING FOR app_owner SERVER elsewhere OPTIONS (user 'u', password 'p');
     GRANT USAGE ON FOREIGN SERVER elsewhere TO app_owner;
@@ -211,6 +215,8 @@ DERIVED_AND_LARGE = """
     ALTER LARGE OBJECT 4711 OWNER TO app_owner;
     COMMENT ON LARGE OBJECT 4711 IS 'large';
     GRANT SELECT ON LARGE OBJECT 4711 TO app_auditor WITH GRANT OPTION;
+    ALTER LARGE OBJECT 4712 OWNER TO app_archivist; GRANT SELECT ON LARGE OBJECT 4712 TO app_visitor;
+    GRANT EXECUTE ON FUNCTION app.akeys(app.hstore), pg_catalog.pg_ls_waldir() TO app_monitor;
     SET ROLE app_auditor; GRANT SELECT ON LARGE OBJECT 4711 TO "say ""hi"" twice"; RESET ROLE;
     CREATE EVENT TRIGGER noticed ON ddl_command_end EXECUTE FUNCTION app.noticed();
     CREATE EVENT TRIGGER "x EVENT TRIGGER - y" ON sql_drop WHEN TAG IN ('DROP TABLE')
@@ -233,7 +239,8 @@ ICU = """
 """
 
 # What a scratch server of another host or major may lack is taken away again.
-NO_REACHING_OUT = "DROP EXTENSION postgres_fdw CASCADE; DROP EXTENSION dblink"
+NO_REACHING_OUT = """
+    DROP EXTENSION postgres_fdw CASCADE; DROP EXTENSION dblink; DROP FOREIGN DATA WRAPPER no_place"""
 NO_ICU = "DROP TABLE IF EXISTS app.german; DROP COLLATION IF EXISTS app.by_icu"
 
 DATABASE = "every"

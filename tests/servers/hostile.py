@@ -114,6 +114,23 @@ WAYS = """
     COMMENT ON EVENT TRIGGER noticed IS 'noticed';
 """
 
+# What a superuser defined on the source; a dump with one of these cannot be restored at all.
+CHECKING = """
+    CREATE FUNCTION public.valid(text[], oid) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN PERFORM public.attack('validator'); END $$;
+    CREATE FUNCTION public.valid(oid) RETURNS void LANGUAGE plpgsql AS $$
+        BEGIN PERFORM public.attack('language-validator'); END $$;
+    CREATE FUNCTION public.handler() RETURNS language_handler LANGUAGE c
+        AS '$libdir/plpgsql', 'plpgsql_call_handler';
+    CREATE FOREIGN DATA WRAPPER checked VALIDATOR public.valid;
+    CREATE SERVER checked FOREIGN DATA WRAPPER checked;
+    CREATE FOREIGN TABLE public.far (n int) SERVER checked;
+    CREATE LANGUAGE checked HANDLER public.handler VALIDATOR public.valid;
+    CREATE FUNCTION public.witness() RETURNS void LANGUAGE checked AS 'BEGIN END';
+    ALTER FUNCTION public.valid(text[], oid) OWNER TO {owner};
+    ALTER FUNCTION public.valid(oid) OWNER TO {owner};
+"""
+
 LOGIN = """
     CREATE FUNCTION public.logged_in() RETURNS event_trigger LANGUAGE plpgsql AS $$
         BEGIN PERFORM public.attack('login'); END $$;
@@ -149,6 +166,12 @@ def hostile_database(server: PostgresServer, directory: Path) -> Iterator[str]:
     finally:
         server.drop_database(DATABASE)
         server.execute(f"DROP ROLE {OWNER}")
+
+
+def check_definitions(server: PostgresServer) -> None:
+    """Let functions of the owner's check what is defined in the database."""
+    with server.connect(DATABASE) as session:
+        session.execute(sql.SQL(CHECKING).format(owner=sql.Identifier(OWNER)))
 
 
 def planted(directory: Path) -> set[str]:
