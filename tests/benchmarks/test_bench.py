@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests.benchmarks import commands, database, facts
 from tests.benchmarks.measure import Cost, cost
 from tests.benchmarks.report import TITLES, Database, Report
-from tests.servers.postgres import PostgresServer
+from tests.servers.postgres import PostgresServer, programs, start_postgres
 
 MEGABYTE = 1_000_000
 SIZES = Database(size=2_000 * MEGABYTE, raw_dump=1_400 * MEGABYTE, stored=450 * MEGABYTE)
@@ -24,27 +25,35 @@ while time.process_time() < began + 0.5:
 """
 
 
-def test_a_commands_cost_is_that_of_its_children_too(postgres15: PostgresServer, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server of its own: others' sessions, such as Prefect's, do not end."""
+    server = start_postgres(15, programs(15))
+    yield server
+    server.stop()
+
+
+def test_a_commands_cost_is_that_of_its_children_too(server: PostgresServer, tmp_path: Path) -> None:
     parent = f"import subprocess, sys; subprocess.check_call([sys.executable, '-c', {CHILD!r}])"
-    spent = cost((sys.executable, "-c", parent), {}, server_pid=postgres15.process.pid, log=tmp_path / "log")
+    spent = cost((sys.executable, "-c", parent), {}, server_pid=server.process.pid, log=tmp_path / "log")
     assert 0.5 <= spent.core_seconds < 5
     assert spent.peak_bytes > 80 * MEGABYTE > spent.first_process_peak_bytes > 5 * MEGABYTE
     assert spent.seconds >= 0.5
 
 
-def test_a_command_that_fails_is_no_measurement(postgres15: PostgresServer, tmp_path: Path) -> None:
+def test_a_command_that_fails_is_no_measurement(server: PostgresServer, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="went wrong"):
         cost(
             commands.shell("echo went wrong | cat; false | cat; true"),
             {"PATH": os.environ["PATH"]},
-            server_pid=postgres15.process.pid,
+            server_pid=server.process.pid,
             log=tmp_path / "log",
         )
 
 
-def test_the_scripts_store_the_whole_database(postgres15: PostgresServer, tmp_path: Path) -> None:
-    with postgres15.database("bench_target") as target:
-        database.make(postgres15, "bench", megabytes=1)
+def test_the_scripts_store_the_whole_database(server: PostgresServer, tmp_path: Path) -> None:
+    with server.database("bench_target") as target:
+        database.make(server, "bench", megabytes=1)
         unpack = 'gpg --batch -q --decrypt "$OUT/same.gpg" | zstd -d > "$OUT/raw.dump"'
         for script in (
             commands.RAW_DUMP,
@@ -54,25 +63,23 @@ def test_the_scripts_store_the_whole_database(postgres15: PostgresServer, tmp_pa
         ):
             cost(
                 commands.shell(script),
-                commands.variables(postgres15, "bench", tmp_path) | {"TARGET": target},
-                server_pid=postgres15.process.pid,
+                commands.variables(server, "bench", tmp_path) | {"TARGET": target},
+                server_pid=server.process.pid,
                 log=tmp_path / "log",
             )
         for count in commands.COUNTS.split("; "):
-            assert postgres15.query(count, "bench_target") == postgres15.query(count, "bench") != [(0,)]
-        postgres15.drop_database("bench")
+            assert server.query(count, "bench_target") == server.query(count, "bench") != [(0,)]
+        server.drop_database("bench")
 
 
-def test_facts_taken_alone_are_those_of_the_whole_database(
-    postgres15: PostgresServer, tmp_path: Path
-) -> None:
-    with postgres15.database("bench") as conninfo:
-        postgres15.execute("CREATE TABLE known AS SELECT generate_series(1, 70)", "bench")
+def test_facts_taken_alone_are_those_of_the_whole_database(server: PostgresServer, tmp_path: Path) -> None:
+    with server.database("bench") as conninfo:
+        server.execute("CREATE TABLE known AS SELECT generate_series(1, 70)", "bench")
         ((table,), (counted,)) = (facts.take(conninfo, proof)[0].tables for proof in facts.PROOFS)
         spent = cost(
             commands.facts("content"),
-            os.environ | commands.variables(postgres15, "bench", tmp_path),
-            server_pid=postgres15.process.pid,
+            os.environ | commands.variables(server, "bench", tmp_path),
+            server_pid=server.process.pid,
             log=tmp_path / "log",
         )
     assert (table.rows, table.content is None) == (70, True)
