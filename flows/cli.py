@@ -103,6 +103,8 @@ def backup(
     if verify_after and loaded.verify.secret_key and _is_due(loaded, backup_id):
         from flows.verify import verify as verify_flow
 
+        if not json:
+            terminal.show_reports()
         tier = loaded.tier_at(naming.started_at(BackupId(backup_id)))
         verify_flow(plan, backup_id, tier=tier)
         _say(json, _proved(backup_id, tier), None)

@@ -234,6 +234,14 @@ def _verification(plan: BackupPlan) -> Checks:
         yield Check(
             "verification", "warning", "no verification has ever succeeded", f"pgsalvo verify {plan.name}"
         )
+    elif backups[0].verdict in (Verdict.FAILED, Verdict.UNVERIFIABLE):
+        yield Check(
+            "verification",
+            "warning",
+            f"the newest backup {backups[0].backup_id} is {backups[0].verdict};"
+            f" the newest verified one is {verified[0].backup_id}",
+            f"pgsalvo verify {plan.name}",
+        )
     else:
         yield Check("verification", "ok", f"the newest verified backup is {verified[0].backup_id}")
     if not plan.verify.secret_key or plan.verify.schedule == "never":

@@ -54,7 +54,7 @@ def show_progress() -> None:
 
 def show_reports() -> None:
     """Print the summary of every verification from now on."""
-    reports.listen(lambda markdown: err.print(Markdown(markdown)))
+    reports.listen(lambda markdown: err.print(Markdown(markdown), soft_wrap=False))
 
 
 def say_error(message: str, hint: str = "") -> None:

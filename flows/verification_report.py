@@ -37,7 +37,7 @@ PROOFS = {
 
 
 def summary(copy: Copy, proof: Proof, at: datetime) -> list[str]:
-    """Return what a person has to know, in Markdown: the verdict, its grounds, and what to do."""
+    """Return what a person has to know, in Markdown: the verdict, its grounds, and what is unproved."""
     return [
         f"# {VERDICT_SIGNS[proof.verdict]}: {copy.backup_id} on {copy.store.name}",
         "",
@@ -47,6 +47,7 @@ def summary(copy: Copy, proof: Proof, at: datetime) -> list[str]:
         *_headed("Findings", findings(proof.findings)),
         *_accepted(proof),
         *_answers(proof),
+        *_unchecked(proof),
         *_headed("Notes", _notes(proof.notes)),
     ]
 
@@ -94,10 +95,12 @@ def _grounds(copy: Copy, proof: Proof, at: datetime) -> Iterator[tuple[str, str]
         server = escaped(manifest.versions.server)
         yield "database", f"PostgreSQL {server}, as it was at {moment(manifest.snapshot_at)}"
         yield "manifest", f"SHA-256 `{copy.manifest_sha256}`"
-    yield "tier", TIERS[proof.tier]
-    if proof.facts is not None:
-        yield "proof", PROOFS[proof.facts.proof]
-    if proof.restored_into:
+    if not proof.restored_into:
+        yield "tier", f"**{proof.tier}** was asked for, but nothing was compared"
+    else:
+        yield "tier", TIERS[proof.tier]
+        if proof.facts is not None and proof.tier != "schema":
+            yield "proof", PROOFS[proof.facts.proof]
         yield "restored into", escaped(proof.restored_into)
         yield (
             "restored in",
@@ -131,6 +134,12 @@ def _answers(proof: Proof) -> list[str]:
 def _notes(notes: Sequence[str]) -> list[str]:
     lines = [f"- {escaped(note)}" for note in notes[:SHOWN]]
     return [*lines, "", *_more(len(notes), "notes")] if lines else []
+
+
+def _unchecked(proof: Proof) -> list[str]:
+    """Return the rules that could not be looked at, for none of them counts as passed."""
+    lines = [(f"`{rule}`", escaped(check.why)) for rule, check in proof.checks.items() if check.count is None]
+    return _headed("Not checked", table(("rule", "why"), lines))
 
 
 def _rules(proof: Proof) -> list[str]:

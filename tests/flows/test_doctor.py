@@ -3,15 +3,19 @@
 import os
 import re
 import tomllib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from blocks import pgtools
 from blocks.docker_client import DockerPostgresClient
+from blocks.stores import LocalStore
+from flows.core.verification import Verdict
 from flows.doctor import Check, examine
 from flows.plan_file import read
 from tests.servers import keys
+from tests.servers.backups import store_backup
 from tests.servers.plan import PlanOnDisk
 from tests.servers.postgres import PostgresServer
 from tests.servers.roles import ROLE_PASSWORD, create_limited_role, drop_role
@@ -49,6 +53,20 @@ def test_a_plan_without_a_backup_or_an_alert_is_told_so(plan: PlanOnDisk) -> Non
     found = checks(plan)
     assert named(found, "verification")[0].message == "there is no backup yet"
     assert named(found, "alerts")[0].status == "warning"
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAILED, Verdict.UNVERIFIABLE])
+def test_a_newest_backup_that_is_not_verified_is_told_beside_the_verified_one(
+    plan: PlanOnDisk, verdict: Verdict
+) -> None:
+    store = read(plan.file).plan(plan.name).stores[0]
+    assert isinstance(store, LocalStore)
+    older = store_backup(store, datetime.now(UTC) - timedelta(days=2), verdict=Verdict.VERIFIED)
+    assert named(checks(plan), "verification")[0].message == f"the newest verified backup is {older}"
+    newest = store_backup(store, datetime.now(UTC) - timedelta(days=1), verdict=verdict)
+    told = named(checks(plan), "verification")[0]
+    assert (told.status, told.remedy) == ("warning", f"pgsalvo verify {plan.name}")
+    assert told.message == (f"the newest backup {newest} is {verdict}; the newest verified one is {older}")
 
 
 @pytest.mark.parametrize(

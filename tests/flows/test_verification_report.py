@@ -160,7 +160,11 @@ def test_the_manifest_that_was_proved_is_named(copy: Copy, whole: list[str]) -> 
 
 @pytest.mark.parametrize("tier", ["schema", "sample"])
 def test_a_cheaper_proof_says_that_it_does_not_count(copy: Copy, tier: Tier) -> None:
-    (line,) = [line for line in summary(copy, proof(tier=tier), PROVED_AT) if line.startswith("| tier |")]
+    (line,) = [
+        line
+        for line in summary(copy, proof(tier=tier, restored_into="here"), PROVED_AT)
+        if line.startswith("| tier |")
+    ]
     assert f"**{tier}**" in line
     assert "does not count for retention" in line
 
@@ -177,7 +181,27 @@ def test_a_verification_that_came_to_no_comparison_still_has_its_report(copy: Co
 
 def test_a_report_without_anything_to_tell_has_no_empty_part(copy: Copy) -> None:
     lines = report(copy, proof(Verdict.VERIFIED, findings=[]), PROVED_AT)
-    assert [line for line in lines if line.startswith("## ")] == ["## Rules", "## Objects", "## Tables"]
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Not checked",
+        "## Rules",
+        "## Objects",
+        "## Tables",
+    ]
+
+
+def test_where_nothing_was_restored_no_tier_is_claimed(copy: Copy) -> None:
+    (line,) = [
+        line
+        for line in summary(copy, Proof(Verdict.UNVERIFIABLE, "no key", ""), PROVED_AT)
+        if line.startswith("| tier |")
+    ]
+    assert line == "| tier | **full** was asked for, but nothing was compared |"
+
+
+def test_what_could_not_be_looked_at_is_told_with_its_reason(copy: Copy) -> None:
+    checks = checks_of_all_rules({"INDEX_CORRUPT": Check(None, "the server has no amcheck")})
+    lines = summary(copy, proof(checks=checks), PROVED_AT)
+    assert "| `INDEX_CORRUPT` | the server has no amcheck |" in lines
 
 
 @pytest.mark.parametrize(
