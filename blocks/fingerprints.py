@@ -23,7 +23,7 @@ _SETTINGS = {
     "search_path": "",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
-    "TimeZone": "UTC",
+    "TimeZone": "GMT",  # the one zone that a server knows without files
     "extra_float_digits": "3",
     "bytea_output": "hex",
     "lc_monetary": "C",

@@ -32,7 +32,8 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> E
 def _with_images(engine: Engine) -> Iterator[Engine]:
     try:
         engine.build("localhost/pgsalvo-client:15", 15)
-        engine.build("localhost/pgsalvo-server:16", 16, CLIENT + SERVER)
+        for major in (15, 16):
+            engine.build(f"localhost/pgsalvo-server:{major}", major, CLIENT + SERVER)
         yield engine
     finally:
         engine.stop()

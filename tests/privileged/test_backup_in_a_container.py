@@ -21,9 +21,11 @@ from tests.servers.ledger import DBNAME, PLANTED, Ledger, clear_texts, make_ledg
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
 from tests.servers.postgres import PASSWORD, PostgresServer
 from tests.servers.processes import eventually, go_on, meanwhile
+from tests.servers.reports import report
 from tests.servers.runs import started_backup
 
 IMAGE = "localhost/pgsalvo-client:{major}"
+SERVER_IMAGE = "localhost/pgsalvo-server:{major}"
 TOO_LARGE = "DO $$ BEGIN EXECUTE format('COMMENT ON TABLE scans IS %L', repeat('x', 20000000)); END $$"
 
 
@@ -77,6 +79,14 @@ def test_a_backup_by_an_images_pg_dump_is_verified(ledger: Ledger) -> None:
     assert [archive.name for archive in manifest.archives] == [MAIN_ARCHIVE, GLOBALS_ARCHIVE, FACTS_ARCHIVE]
     assert plan.verify() == backup_id
     assert [backup.verdict for backup in plan.backups()] == [Verdict.VERIFIED]
+
+
+def test_a_backup_is_verified_in_a_container_of_the_sources_major(ledger: Ledger, engine: Engine) -> None:
+    plan = ledger.plan
+    backup_id = plan.back_up()
+    plan.prove(scratch={"kind": "container", "image": SERVER_IMAGE, "program": engine.program})
+    assert plan.verify() == backup_id
+    assert report(plan)["restored_into"] == "PostgreSQL 15 without a network (container)"
 
 
 def test_doctor_tries_the_image(ledger: Ledger) -> None:
