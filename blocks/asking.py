@@ -69,10 +69,10 @@ def ask(session: Session, query: sql.Composed, statement_seconds: float) -> list
 def analyse(session: Session, seconds: float) -> None:
     """Gather the statistics that queries are planned by; without them a question may take for ever.
 
-    What it cannot look at, or not in time, stays as it is.
+    What it cannot look at, or not in time, stays as it is. A lost connection is noticed by the next question.
     """
     milliseconds = max(1, round(seconds * 1000))
-    with translated("analysing what was restored"), suppress(psycopg.errors.QueryCanceled):
+    with suppress(psycopg.Error):
         session.execute(sql.SQL("SET statement_timeout = {}").format(milliseconds))
         session.execute("ANALYZE")
 

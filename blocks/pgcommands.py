@@ -79,10 +79,10 @@ def dump_schema(program: Path, connection: Connection) -> Command:
 
 
 def dump_globals(program: Path, connection: Connection, *, passwords: bool) -> Command:
-    """pg_dumpall of roles and tablespaces to stdout; without `passwords` it does not need pg_authid."""
+    """pg_dumpall of roles and tablespaces in UTF-8; without `passwords` it does not need pg_authid."""
     entered = f"--database={connection.dbname}"  # else `postgres`, which may be closed to the role
-    options = ("--globals-only",) if passwords else ("--globals-only", "--no-role-passwords")
-    return _command(program, connection, entered, *options)
+    options = () if passwords else ("--no-role-passwords",)
+    return _command(program, connection, entered, "--globals-only", "--encoding=UTF8", *options)
 
 
 def list_archive(

@@ -21,6 +21,7 @@ from flows.core.facts import (
     TableRows,
 )
 from flows.core.naming import BackupId
+from flows.core.object_places import shown
 from flows.progress import Progress
 
 # What the server always writes of these, and not from the snapshot.
@@ -52,7 +53,7 @@ def refuse_changes(before: Iterable[CatalogObject], after: Iterable[CatalogObjec
     if changed:
         raise DefinitionsChanged(
             f"{len(changed)} definitions were changed while they were dumped, such as that of the"
-            f" {changed[0].kind} {'.'.join(changed[0].name)}",
+            f" {changed[0].kind} {shown(changed[0])}",
             "run the backup when no migration runs",
         )
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from blocks.amcheck import IndexesChecked
-from blocks.soundness import ConstraintsChecked
+from blocks.soundness import COUNTED_VIOLATIONS, ConstraintsChecked
 from flows.core.assertions import answer_of, judge
 from flows.core.findings import (
     HOST_LACKS,
@@ -93,7 +93,8 @@ def _told(evidence: Evidence, settings: VerifySettings, seconds: float) -> Itera
         yield Finding("ROLE_ABSENT", "error", quoted(role), message, "role")
     for broken in evidence.constraints.violated if evidence.constraints else ():
         name = f"{quoted(broken.name)} on {quoted(broken.schema, broken.table)}"
-        message = f"{broken.count:,} rows or more break this {broken.kind}"
+        more = " or more" if broken.count == COUNTED_VIOLATIONS else ""
+        message = f"rows that break this {broken.kind}: {broken.count:,}{more}"
         yield Finding("CONSTRAINT_VIOLATED", "error", name, message, "constraint")
     for index in evidence.indexes.corrupt if evidence.indexes else ():
         message = f"the index does not fit its table {quoted(index.schema, index.table)}"

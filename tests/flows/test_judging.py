@@ -104,7 +104,7 @@ def test_a_restore_without_a_difference_is_verified() -> None:
                 "CONSTRAINT_VIOLATED",
                 "error",
                 "fk on public.orders",
-                "1,000 rows or more break this foreign key",
+                "rows that break this foreign key: 1,000 or more",
             ),
             id="a broken reference",
         ),
