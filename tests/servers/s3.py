@@ -190,6 +190,9 @@ class BrokenLine:
         with client, socket.create_connection(("127.0.0.1", self._target_port)) as server:
             with self._lock:
                 self._open |= {client, server}
+                came_late = self._listener is None
+            if came_late:
+                self._break_connections()
             upward = threading.Thread(target=self._pump, args=("up", client, server), daemon=True)
             upward.start()
             self._pump("down", server, client)
