@@ -69,7 +69,8 @@ def ask(session: Session, query: sql.Composed, statement_seconds: float) -> list
 def analyse(session: Session, seconds: float) -> None:
     """Gather the statistics that queries are planned by; without them a question may take for ever.
 
-    What it cannot look at, or not in time, stays as it is. A lost connection is noticed by the next question.
+    The first table that fails it, or the time limit, ends it; the tables after that stay as they are. A lost
+    connection is noticed by the next question.
     """
     milliseconds = max(1, round(seconds * 1000))
     with suppress(psycopg.Error):

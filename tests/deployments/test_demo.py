@@ -25,6 +25,7 @@ from deployments.demo import MARK
 from deployments.demo_database import DemoServer, running_server
 from deployments.demo_terminal import explained
 from flows.core.errors import PlanError
+from tests.servers.disk import remove
 from tests.servers.ports import accepts
 from tests.servers.postgres import PostgresServer, programs
 
@@ -101,7 +102,7 @@ def demo() -> Iterator[Demo]:
     home = Path(tempfile.mkdtemp(prefix="pgsalvo-demo-test-"))
     home.chmod(0o755)
     yield Demo(home)
-    shutil.rmtree(home, ignore_errors=True)  # an agent that ends just now removes its own sockets
+    remove(home)
 
 
 @dataclass(frozen=True)

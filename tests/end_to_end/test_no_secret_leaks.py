@@ -2,7 +2,6 @@
 
 import logging
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -18,6 +17,7 @@ from blocks.stores import LocalStore
 from flows.core.errors import BackupError, Unverifiable, VerificationFailed
 from flows.scrubbing import UnexpectedError
 from tests.servers import keys
+from tests.servers.disk import remove
 from tests.servers.leaks import Watch, eventually_in, leaks, prefects_database, watched
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
 from tests.servers.postgres import PostgresServer
@@ -140,7 +140,7 @@ def discreet(
         monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
         yield Discreet(plan, temporary, database, slack, caplog, capsys)
     logger.removeHandler(caplog.handler)
-    shutil.rmtree(temporary, ignore_errors=True)  # an agent that ends just now removes its own sockets
+    remove(temporary)
 
 
 @pytest.fixture

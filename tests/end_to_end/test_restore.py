@@ -16,6 +16,7 @@ from flows.core.errors import VerificationFailed
 from flows.core.naming import BackupId
 from tests.servers import keys
 from tests.servers.contents import contents
+from tests.servers.disk import remove
 from tests.servers.plan import PlanOnDisk
 from tests.servers.postgres import PASSWORD, SUPERUSER, PostgresServer, programs, start_postgres
 
@@ -124,7 +125,7 @@ def bad_night(rescue: PostgresServer) -> Iterator[Callable[[PlanOnDisk, BackupId
 
     yield copied
     subprocess.run(("gpgconf", "--homedir", home / "gnupg", "--kill", "gpg-agent"), check=True)
-    shutil.rmtree(home, ignore_errors=True)  # an agent that ends just now removes its own sockets
+    remove(home)
 
 
 def test_a_backup_is_restored_by_hand_as_the_guide_and_its_manifest_say(

@@ -1,11 +1,18 @@
-"""A local disk that is soon full."""
+"""Directories on local disk: one that is soon full, and the end of one."""
 
 import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory, also while an agent that ends just now removes its own sockets from it."""
+    while directory.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(directory)
 
 
 @contextmanager
