@@ -31,7 +31,7 @@ check: ## lint, formatting and types
 	$(PYTHON) -m ruff format --check $(PACKAGES)
 	$(PYTHON) -m mypy $(PACKAGES)
 
-bench: ## measure speed and memory against bare pg_dump
+bench: ## measure speed and memory against pg_dump, rclone and boto3
 	@deployments/set_up.sh --tests
 	$(PYTHON) -m tests.benchmarks.bench
 

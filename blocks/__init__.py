@@ -7,14 +7,29 @@ from blocks.alerts import SlackAlert
 from blocks.docker_client import DockerPostgresClient
 from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.postgres import PostgresDatabase
-from blocks.stores import LocalStore, S3Store
+from blocks.stores import (
+    AzureStore,
+    GcsStore,
+    LocalStore,
+    RcloneStore,
+    RsyncStore,
+    S3Store,
+    SftpStore,
+    SmbStore,
+)
 
 __all__ = [
+    "AzureStore",
     "DockerPostgresClient",
+    "GcsStore",
     "GpgRecipients",
     "GpgSecretKey",
     "LocalStore",
     "PostgresDatabase",
+    "RcloneStore",
+    "RsyncStore",
     "S3Store",
+    "SftpStore",
     "SlackAlert",
+    "SmbStore",
 ]

@@ -22,7 +22,9 @@
     ├── StoreError
     │   ├── StoreUnreachable   * no answer, or the connection broke
     │   ├── StoreForbidden       credentials refused, or a right is missing
+    │   │   └── StoreLocked      the store lets nobody delete it yet
     │   ├── StoreFull            no space or quota left
+    │   ├── UploadCutShort       it broke, and the spool no longer holds the beginning to send again
     │   ├── ObjectMissing        no such key
     │   └── ObjectExists         another object already has the key
     ├── SpoolError
@@ -36,6 +38,7 @@
 `*` marks what may pass by itself: only these are retried.
 """
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -147,8 +150,21 @@ class StoreForbidden(StoreError):
     """Credentials were refused, or a right is missing."""
 
 
+class StoreLocked(StoreForbidden):
+    """The store lets nobody delete the object before `until`, which is UTC-aware."""
+
+    def __init__(self, message: str, hint: str, until: datetime) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, until)
+        self.until = until
+
+
 class StoreFull(StoreError):
     """No space or quota is left."""
+
+
+class UploadCutShort(StoreError):
+    """An upload broke after the full spool had let go of its beginning; only a new dump can be sent."""
 
 
 class ObjectMissing(StoreError):

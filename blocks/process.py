@@ -47,7 +47,7 @@ class Command:
     """
 
     argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     pass_fds: tuple[int, ...] = ()
     uid: int | None = None
     gid: int | None = None

@@ -20,6 +20,10 @@ _KEYWORD_SECRET = re.compile(
     r"\b(password|passwd|secret|token|sslpassword)(\s*[=:]\s*)('[^']*'|\S+)", re.IGNORECASE
 )
 _WEBHOOK = re.compile(r"https://hooks\.slack\.com/\S+")
+_SIGNED = re.compile(
+    r"\b(sig|AccountKey|SharedAccessSignature|X-Goog-Signature|X-Amz-Signature|upload_id)=[^\s&;'\"]+",
+    re.IGNORECASE,
+)
 
 _remembered: set[str] = set()
 _lock = threading.Lock()
@@ -63,6 +67,7 @@ def redact(text: str) -> str:
     for secret in known:
         text = text.replace(secret, "***")
     text = _URL_PASSWORD.sub(r"\g<scheme>:***@", text)
+    text = _SIGNED.sub(r"\1=***", text)
     text = _WEBHOOK.sub("https://hooks.slack.com/***", text)
     return _KEYWORD_SECRET.sub(r"\1\2***", text)
 

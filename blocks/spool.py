@@ -99,7 +99,7 @@ class SpoolFile:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            raise _disk_error(error, self.path, self.path.parent.parent) from error
+            raise disk_error(error, self.path, self.path.parent.parent) from error
         with self._changed:
             self.size_bytes += len(chunk)
             self._changed.notify_all()
@@ -157,7 +157,7 @@ class SpoolDirectory:
             self.path = self._lock_path.with_suffix("")
             self.path.mkdir(mode=0o700)
         except OSError as error:
-            raise _disk_error(error, root, root) from error
+            raise disk_error(error, root, root) from error
         self._files: list[SpoolFile] = []
 
     def file(self, name: str) -> SpoolFile:
@@ -259,7 +259,7 @@ class Chain:
             raise
 
 
-def _disk_error(error: OSError, path: Path, root: Path) -> SpoolError:
+def disk_error(error: OSError, path: Path, root: Path) -> SpoolError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return SpoolFull(
             f"no room left in the spool directory {root}",

@@ -112,7 +112,16 @@ case $manager in
 esac
 need zstd zstd
 need git git
+if [ -n "$mode" ]; then
+    [ -x /usr/sbin/sshd ] || need sshd openssh-server
+    need rsync rsync
+    need npm npm # which installs a server of Azure's protocol
+fi
 if [ "$mode" = --servers ]; then
+    [ -x /usr/sbin/smbd ] || need smbd samba
+    need ceph-mon ceph-mon
+    need ceph-osd ceph-osd
+    need radosgw radosgw
     [ -x /usr/sbin/dockerd ] || need dockerd docker.io
     need podman podman
     ls /usr/share/postgresql/*/extension/postgis.control >/dev/null 2>&1 || missing="$missing postgresql-postgis"

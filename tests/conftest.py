@@ -1,10 +1,10 @@
 """What every test may ask for: real PostgreSQL servers, one of each major for the whole session."""
 
-import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from blocks import references
 from tests.servers.postgres import PostgresServer, programs, start_postgres
 
 SETTINGS = {"max_prepared_transactions": "2"}
+AFTER_ITS_OWN = -101  # multiprocessing clears its own files in there at -100
 LONGEST_FIRST = ("test_demo.py", "test_deployed.py")
 
 
@@ -21,7 +22,7 @@ def pytest_configure() -> None:
     if name := os.environ.get("PYTEST_XDIST_WORKER"):
         directory = Path(tempfile.mkdtemp(prefix=f"pgsalvo-{name}-"))
         directory.chmod(0o755)  # servers of other users lie in it
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+        Finalize(None, shutil.rmtree, [directory], {"ignore_errors": True}, exitpriority=AFTER_ITS_OWN)
         os.environ["TMPDIR"] = tempfile.tempdir = str(directory)
 
 

@@ -22,7 +22,9 @@ READERS_OF_THE_ENVIRONMENT = {
     "blocks.pgtools": "PATH, to find programs",
     "blocks.pgtools_wheels": "the user's cache, and pip's own variables",
     "blocks.postgres": "PGOPTIONS, which libpq would read",
-    "blocks.stores.s3_access": "AWS_CA_BUNDLE, which the AWS SDKs read",
+    "blocks.stores.authorities": "REQUESTS_CA_BUNDLE, SSL_CERT_FILE and the like, which HTTP clients read",
+    "blocks.stores.rclone_access": "RCLONE_CONFIG_* and the credentials and proxies of rclone's libraries",
+    "blocks.stores.rsync_runs": "RSYNC_PROXY, which rsync reads",
     "flows.cli": "only sets how long Prefect may take to start",
 }
 WITH_PANDAS = ["flows.core.comparison", "flows.core.object_comparison", "flows.core.row_comparison"]

@@ -10,6 +10,7 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "deployments" / "set_up.sh"
 REAL_PROGRAMS = ("cat", "cksum", "cp", "dirname", "env", "grep", "ls", "mkdir", "rm", "sed", "sh")
 LIBRARIES = ("ssl.so.3", "gssapi_krb5.so.2", "lz4.so.1", "zstd.so.1", "xml2.so.2", "readline.so.8")
+HEAVY = "ceph-mon ceph-osd radosgw docker.io podman postgresql-postgis"
 PIP = "pip install --quiet --disable-pip-version-check --no-deps"
 VENV_PYTHON = """
 case "$*" in
@@ -92,8 +93,10 @@ def machine(tmp_path: Path) -> Machine:
     (machine.checkout / "requirements.lock").write_text("prefect==3 --hash=sha256:1\n")
     (machine.checkout / "tests" / "requirements.lock").write_text("prefect==3 --hash=sha256:1\npytest==9\n")
     (machine.checkout / "pyproject.toml").write_text("[project]\n")
-    for name in ("apt-get", "gpg", "zstd", "git"):
+    for name in ("apt-get", "gpg", "zstd", "git", "rsync", "npm"):
         machine.stub(name)
+    for name in ("sshd", "smbd"):
+        machine.stub(name, directory="sbin")
     for name in REAL_PROGRAMS:
         (tmp_path / "programs" / name).symlink_to(str(shutil.which(name)))
     machine.stub("id", "echo 1000")
@@ -325,13 +328,24 @@ def test_the_tests_always_need_the_wheels_libraries(machine: Machine) -> None:
     assert machine.set_up().returncode == 0
 
 
+def test_the_servers_of_the_tests_are_installed_for_them_only(machine: Machine) -> None:
+    machine.remove("rsync", "npm")
+    (machine.root / "sbin" / "sshd").unlink()
+    (machine.root / "sbin" / "smbd").unlink()
+    assert machine.set_up().returncode == 0
+    asked = machine.set_up("--tests").stderr
+    assert asked.splitlines()[-1].strip() == "apt-get install openssh-server rsync npm"
+    asked = machine.set_up("--servers").stderr
+    assert " samba " in asked
+
+
 def test_heavy_servers_are_installed_only_when_they_are_asked_for(machine: Machine) -> None:
     asked = machine.set_up("--servers").stderr
-    assert asked.splitlines()[-1].strip() == "apt-get install docker.io podman postgresql-postgis"
+    assert asked.splitlines()[-1].strip() == f"apt-get install {HEAVY}"
     assert machine.set_up("--tests").returncode == 0
     machine.stub("dockerd", directory="sbin")
-    machine.stub("podman")
-    machine.stub("docker")
+    for name in ("ceph-mon", "ceph-osd", "radosgw", "podman", "docker"):
+        machine.stub(name)
     (machine.root / "share" / "15" / "extension").mkdir(parents=True)
     (machine.root / "share" / "15" / "extension" / "postgis.control").touch()
     assert machine.set_up("--servers").returncode == 0
@@ -354,7 +368,7 @@ def test_docker_itself_is_installed_where_its_daemon_comes_without(
     assert machine.set_up("--servers").returncode == 0
 
     installed = [call.partition("--no-install-recommends ")[2] for call in machine.calls("apt-get")]
-    assert installed == ["docker.io podman postgresql-postgis", *then]
+    assert installed == [HEAVY, *then]
 
 
 def test_the_wheel_is_installed_once_for_each_home(machine: Machine) -> None:

@@ -11,7 +11,8 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal
 
 from prefect.blocks.core import Block
 from pydantic import Field
@@ -19,6 +20,7 @@ from pydantic import Field
 from blocks.errors import ObjectExists, ObjectMissing, StoreError
 
 READ_LIMIT_BYTES = 64 << 20
+NO_END = datetime.max.replace(tzinfo=UTC)
 _UNUSABLE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -33,17 +35,42 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class PendingUpload:
-    """What a killed upload left behind: invisible as an object, yet it takes room (and costs money)."""
+    """What a killed upload left behind: invisible as an object, yet it takes room (and costs money).
+
+    It may also be one that another run is still sending: `started_at` is when the last of it was written, or
+    when it began where the store tells no more (Azure); UTC-aware, by the store's clock.
+    """
 
     key: str
     upload_id: str
     started_at: datetime
 
 
+@dataclass(frozen=True)
+class StoreProblem:
+    """Something about how a store is set up that a plan would trip over, and what to do about it.
+
+    Args:
+        severity: `error` if it cannot keep what the plan promises, `warning` if it only costs more.
+    """
+
+    message: str
+    remedy: str
+    severity: Literal["error", "warning"] = "error"
+
+
 class Store(Block):
     """Base of all stores."""
 
     name: str = Field("store", description="The destination's name within a plan.")
+    append_only: bool = Field(
+        False, description="Whether backups stay there for ever: pgsalvo never deletes anything."
+    )
+    max_bytes_per_second: int | None = Field(
+        None,
+        ge=65_536,
+        description="How fast a run may send and read there, on average; as fast as it goes if empty.",
+    )
 
     @property
     @abstractmethod
@@ -76,8 +103,13 @@ class Store(Block):
         """
 
     @abstractmethod
-    def get(self, key: str) -> Iterator[bytes]:
-        """Yield the object's bytes; raise `ObjectMissing`, also before the first byte is asked for."""
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yield the object's bytes; raise `ObjectMissing`, also before the first byte is asked for.
+
+        Args:
+            start: Of the first byte, counted from 0; behind the object's end there is nothing to yield.
+            end: Of the first byte that is not wanted; the object's end if None, or if that comes first.
+        """
 
     @abstractmethod
     def stat(self, key: str) -> StoredObject:
@@ -105,6 +137,38 @@ class Store(Block):
     @abstractmethod
     def abort_pending(self, upload: PendingUpload) -> None:
         """Clear what an upload left; one that is gone is a success."""
+
+    @property
+    def moves_whole_files(self) -> bool:
+        """True if objects pass local disk as whole files, also to read a part of one.
+
+        Such a store keeps to `max_bytes_per_second` itself, between the disk and the server.
+        """
+        return False
+
+    def checks_parts(self, key: str) -> bool:  # noqa: ARG002 - of those that ask their server
+        """Return whether the store compares all that it is sent of an object with checksums sent along.
+
+        Args:
+            key: Of an object that may be written; whatever is tried under it is invisible and taken back.
+        """
+        return False
+
+    @property
+    def locks_objects(self) -> bool:
+        """True if every object is locked for some time as soon as it is written."""
+        return False
+
+    def locked_until(self, key: str) -> datetime | None:  # noqa: ARG002 - of those that lock
+        """Return until when the store refuses to delete an object, UTC-aware, by the store's clock.
+
+        It may be past; None if there is no lock, `NO_END` if somebody has to take it away.
+        """
+        return None
+
+    def problems(self) -> Iterator[StoreProblem]:
+        """Yield what is wrong with how the store is set up; nothing is written."""
+        return iter(())
 
     def read(self, key: str) -> bytes:
         """Return a small object whole."""

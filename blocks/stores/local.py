@@ -5,35 +5,26 @@ gets its name. Whatever a kill leaves is a `.part` file, which no listing shows 
 """
 
 import contextlib
-import errno
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from blocks.errors import (
-    ObjectExists,
-    ObjectMissing,
-    StoreError,
-    StoreForbidden,
-    StoreFull,
-    StoreUnreachable,
-)
+from blocks.errors import ObjectExists, ObjectMissing, StoreError, StoreUnreachable
 from blocks.stores.base import PendingUpload, Store, StoredObject, check_key, is_key
+from blocks.stores.local_errors import translated
+from blocks.stores.local_files import files_below
+from blocks.stores.mounts import is_on_network
 from blocks.stores.part_file import PartFile, meant_name, open_part, remove_empty, sync_directory
 
 CHUNK_BYTES = 1 << 20
-LOST_AND_FOUND = "lost+found/"
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-_AWAY = {errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENOTCONN, errno.ECONNRESET}
 
 
 class LocalStore(Store):
@@ -62,6 +53,11 @@ class LocalStore(Store):
         "It is made at the first write; the directory above it must be there.",
     )
     prefix: str = Field("", description="Folder below the directory; empty for the directory itself.")
+    mount_marker: str = Field(
+        "",
+        description="A file that lies in the directory only while its share or disk is mounted, such as "
+        ".pgsalvo-mount; nothing is read or written without it. Empty if nothing is mounted there.",
+    )
 
     @field_validator("prefix")
     @classmethod
@@ -71,13 +67,20 @@ class LocalStore(Store):
             raise ValueError("must be a relative folder without empty or dot segments")
         return prefix
 
+    @field_validator("mount_marker")
+    @classmethod
+    def _is_a_files_name(cls, mount_marker: str) -> str:
+        if mount_marker and ("/" in mount_marker or not is_key(mount_marker)):
+            raise ValueError("must be a file's name, such as .pgsalvo-mount")
+        return mount_marker
+
     @property
     def location(self) -> str:
         return str(self._directory / self.prefix)
 
     @property
     def on_this_host(self) -> bool:
-        return True
+        return not is_on_network(self._directory)
 
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int | None = None) -> int:  # noqa: ARG002
         size_bytes = 0
@@ -101,8 +104,8 @@ class LocalStore(Store):
                 if not self.refuse_other_bytes(key, body):
                     raise ObjectExists(f"{key} on {self.location} came and went meanwhile") from None
 
-    def get(self, key: str) -> Iterator[bytes]:
-        chunks = self._read(key)
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        chunks = self._read(key, start, end)
         next(chunks)
         return chunks
 
@@ -115,8 +118,10 @@ class LocalStore(Store):
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
         objects = [
             StoredObject(folder + name, found.st_size, _utc(found.st_mtime))
-            for folder, name, found in self._files(prefix)
-            if not meant_name(name) and (folder + name).startswith(prefix)
+            for folder, name, found in files_below(self._root(), prefix)
+            if not meant_name(name)
+            and not self._is_marker(folder + name)
+            and (folder + name).startswith(prefix)
         ]
         yield from sorted(objects, key=lambda stored: stored.key)
 
@@ -142,7 +147,7 @@ class LocalStore(Store):
         root = self._root()
         uploads = [
             PendingUpload(folder + meant, str(root / folder / name), _utc(found.st_mtime))
-            for folder, name, found in self._files(prefix)
+            for folder, name, found in files_below(root, prefix)
             if (meant := meant_name(name)) and (folder + meant).startswith(prefix)
         ]
         yield from sorted(uploads, key=lambda upload: (upload.key, upload.upload_id))
@@ -160,11 +165,24 @@ class LocalStore(Store):
         return Path(self.path).expanduser().absolute()
 
     def _root(self) -> Path:
-        """Return what keys are relative to; raise `StoreError` if it is not there and could not be made."""
+        """Return what keys are relative to.
+
+        Raises:
+            StoreUnreachable: It has to be mounted first.
+            StoreError: It is not there and could not be made.
+        """
         directory = self._directory
         with self._errors("look at the directory"):
             if directory.exists() and not directory.is_dir():
                 raise StoreError(f"{directory} is not a directory")
+            if self.mount_marker and not (directory / self.mount_marker).is_file():
+                folder, marker = (
+                    shlex.quote(str(path)) for path in (directory, directory / self.mount_marker)
+                )
+                raise StoreUnreachable(
+                    f"{directory} is not mounted: it does not hold the file {self.mount_marker}",
+                    f"mount it; if it is, mark it once: mkdir -p {folder} && touch {marker}",
+                )
             if not directory.parent.is_dir():
                 raise StoreError(
                     f"there is no directory {directory.parent} for the store {self.name}",
@@ -177,7 +195,12 @@ class LocalStore(Store):
         path = self._root() / key
         if meant_name(path.name):
             raise StoreError(f"not an object's key: {key!r} is the name of an unfinished upload")
+        if self._is_marker(key):
+            raise StoreError(f"not an object's key: {key!r} is the mount's marker")
         return path
+
+    def _is_marker(self, key: str) -> bool:
+        return key == self.mount_marker and not self.prefix
 
     @contextmanager
     def _part(self, key: str) -> Iterator[PartFile]:
@@ -191,13 +214,14 @@ class LocalStore(Store):
             part.close()
             remove_empty(path.parent, self._root())
 
-    def _read(self, key: str) -> Iterator[bytes]:
+    def _read(self, key: str, start: int, end: int | None) -> Iterator[bytes]:
         """Yield nothing once the object is open, so that `get` can raise at once, and then its bytes."""
         path = self._path(key)
         with contextlib.ExitStack() as stack:
             with self._errors(f"read {key}"), self._missing(key):
                 file = stack.enter_context(path.open("rb", buffering=0))
-                rest = _regular(os.fstat(file.fileno())).st_size
+                size_bytes = _regular(os.fstat(file.fileno())).st_size
+                rest = min(size_bytes, size_bytes if end is None else end) - file.seek(start)
             yield b""
             while rest > 0:
                 with self._errors(f"read {key}"):
@@ -207,24 +231,6 @@ class LocalStore(Store):
                 rest -= len(chunk)
                 yield chunk
 
-    def _files(self, prefix: str) -> Iterator[tuple[str, str, os.stat_result]]:
-        """Yield (folder with its slash, name, status) of the files whose keys may begin with `prefix`."""
-        root = self._root()
-        folder, slash, _ = prefix.rpartition("/")
-        if slash and not is_key(folder):
-            return
-        folders = [folder + slash]
-        while folders:
-            folder = folders.pop()
-            with self._errors(f"list {folder}"):
-                entries = _entries(root / folder)
-            for name, found in entries:
-                below = f"{folder}{name}/"
-                if stat.S_ISREG(found.st_mode):
-                    yield folder, name, found
-                elif stat.S_ISDIR(found.st_mode) and below.startswith(prefix) and below != LOST_AND_FOUND:
-                    folders.append(below)
-
     @contextmanager
     def _missing(self, key: str) -> Iterator[None]:
         try:
@@ -232,35 +238,8 @@ class LocalStore(Store):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(f"there is no {key} on {self.location}") from None
 
-    @contextmanager
-    def _errors(self, doing: str) -> Iterator[None]:
-        """Turn an error of the operating system into one of ours."""
-        try:
-            yield
-        except OSError as error:
-            raise store_error(error, f"cannot {doing} on {self.location}") from error
-
-
-def store_error(error: OSError, what: str) -> StoreError:
-    """Return our error for the operating system's."""
-    text = f"{what}: {(error.strerror or type(error).__name__).lower()}"
-    if error.errno in _FULL:
-        return StoreFull(text, "free some space there, or keep fewer backups")
-    if error.errno in _FORBIDDEN:
-        return StoreForbidden(text, "let the user that runs this read and write there")
-    if error.errno in _AWAY:
-        return StoreUnreachable(text, "see whether the share is mounted and its server runs")
-    return StoreError(text)
-
-
-def _entries(directory: Path) -> list[tuple[str, os.stat_result]]:
-    """Return (name, status) of what is in a directory; what vanishes meanwhile is left out."""
-    found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
-                found.append((entry.name, entry.stat()))
-    return found
+    def _errors(self, doing: str) -> AbstractContextManager[None]:
+        return translated(f"cannot {doing} on {self.location}")
 
 
 def _regular(found: os.stat_result) -> os.stat_result:

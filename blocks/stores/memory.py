@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from blocks.errors import ObjectExists, ObjectMissing
+from blocks.errors import ObjectExists, ObjectMissing, StoreLocked
 from blocks.stores.base import PendingUpload, Store, StoredObject, check_key
 
 CHUNK_BYTES = 1 << 20
@@ -65,6 +65,7 @@ class MemoryStore(Store):
     is_local: bool = Field(False, description="Whether losing this host is to lose the store.")
 
     _objects: dict[str, tuple[bytes, datetime]] = PrivateAttr(default_factory=dict)
+    _locks: dict[str, datetime] = PrivateAttr(default_factory=dict)
     _uploads: dict[str, PendingUpload] = PrivateAttr(default_factory=dict)
     _failures: list[Failure] = PrivateAttr(default_factory=list)
     _calls: list[Call] = PrivateAttr(default_factory=list)
@@ -97,6 +98,10 @@ class MemoryStore(Store):
     def mend(self) -> None:
         """Forget the failures that are yet to happen."""
         self._failures.clear()
+
+    def lock(self, key: str, until: datetime) -> None:
+        """Refuse to delete an object before `until`, by the store's clock."""
+        self._locks[key] = until
 
     def begin_upload(self, key: str) -> PendingUpload:
         """Leave an unfinished upload, as a kill does."""
@@ -132,12 +137,12 @@ class MemoryStore(Store):
         if present != body:
             raise ObjectExists(f"{key} on {self.location} already holds something else")
 
-    def get(self, key: str) -> Iterator[bytes]:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         check_key(key)
         failure = self._asked("get", key)
         if failure and not failure.after_bytes:
             raise failure.error
-        return self._chunks(self._present(key)[0], failure)
+        return self._chunks(self._present(key)[0][start:end], failure)
 
     def stat(self, key: str) -> StoredObject:
         check_key(key)
@@ -155,7 +160,12 @@ class MemoryStore(Store):
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         check_key(key)
         self._raise("delete", key)
+        if (until := self.locked_until(key)) and until > self._clock():
+            raise StoreLocked(f"{key} on {self.location} is locked", "", until)
         self._objects.pop(key, None)
+
+    def locked_until(self, key: str) -> datetime | None:
+        return self._locks.get(key)
 
     def now(self) -> datetime:
         self._raise("now", "")

@@ -1,60 +1,30 @@
 """An S3 bucket, of Amazon or of any server that speaks its protocol."""
 
 import contextlib
-import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from http import HTTPStatus
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import boto3
-import obstore
-from botocore.exceptions import ClientError
-from obstore.exceptions import BaseError as MoveError
 from obstore.store import S3Store as MovingClient
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from blocks.errors import ObjectExists, ObjectMissing, StoreError, StoreForbidden, StoreUnreachable
+from blocks.errors import ObjectExists, StoreError, StoreLocked
 from blocks.references import resolve
-from blocks.stores.base import PendingUpload, Store, StoredObject, check_key, is_key
+from blocks.stores import s3_versions
+from blocks.stores.addresses import checked_endpoint
+from blocks.stores.base import PendingUpload, Store, StoredObject, StoreProblem, check_key, is_key
+from blocks.stores.hosts import is_this_host
 from blocks.stores.s3_access import asking_client, moving_client, open_block_session, open_session
-from blocks.stores.s3_errors import answer_of, no_such_bucket, translated
+from blocks.stores.s3_errors import translated
+from blocks.stores.s3_objects import Objects
+from blocks.stores.s3_part_checks import refuses_changed_parts
+from blocks.stores.s3_reading import read_part, read_whole
+from blocks.stores.s3_writing import parts_for, upload
 
-CHUNK_BYTES = 1 << 20
-SMALLEST_PART_BYTES = 16 << 20
-UNKNOWN_PART_BYTES = 32 << 20
-MOST_PARTS = 10_000
-PLANNED_PARTS = 9_000
-MEMORY_BYTES = 128 << 20
-MOST_AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Parts:
-    """How an upload is cut: the size of a part, and how many are sent at once beside the one being filled."""
-
-    size_bytes: int
-    at_once: int
-
-    @property
-    def in_flight_bytes(self) -> int:
-        return self.size_bytes * (self.at_once + 1)
-
-
-def parts_for(expected_bytes: int | None) -> Parts:
-    """Return how to cut an upload so that it fits 10,000 parts, a tenth in reserve, and 128 MiB of memory.
-
-    Past about 560 GiB the parts themselves outgrow that memory, and are sent one by one.
-    """
-    if expected_bytes is None:
-        size_bytes = UNKNOWN_PART_BYTES
-    else:
-        size_bytes = max(SMALLEST_PART_BYTES, _whole_mib(-(-expected_bytes // PLANNED_PARTS)))
-    return Parts(size_bytes, min(MOST_AT_ONCE, max(1, MEMORY_BYTES // size_bytes - 1)))
+ARCHIVE_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
 
 
 class S3Store(Store):
@@ -106,6 +76,14 @@ class S3Store(Store):
     server_side_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = Field(
         "", description="Encryption by the server on top of ours; empty for the bucket's default."
     )
+    object_lock_mode: Literal["", "governance", "compliance"] = Field(
+        "",
+        description="Lock every object as soon as it is written, against everybody (compliance) or all but "
+        "those with a special right (governance). The bucket must have Object Lock; empty for no lock.",
+    )
+    object_lock_days: int = Field(
+        0, ge=0, le=36_500, description="For how many days from its writing an object stays locked."
+    )
 
     @field_validator("prefix")
     @classmethod
@@ -118,14 +96,17 @@ class S3Store(Store):
     @field_validator("endpoint_url")
     @classmethod
     def _is_an_address(cls, endpoint_url: str | None) -> str | None:
-        if not endpoint_url:
-            return None
-        parts = urlsplit(endpoint_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("must be http://HOST:PORT or https://HOST:PORT, without credentials")
-        if parts.path.strip("/") or parts.query or parts.fragment:
-            raise ValueError("must end with the host or its port")
-        return f"{parts.scheme}://{parts.netloc}"
+        return checked_endpoint(endpoint_url) if endpoint_url else None
+
+    @field_validator("storage_class", mode="before")
+    @classmethod
+    def _can_be_read_at_once(cls, storage_class: Any) -> Any:
+        if str(storage_class).upper() in ARCHIVE_CLASSES:
+            raise ValueError(
+                f"a backup in the class {storage_class} cannot be read back, verified or restored for hours;"
+                " use GLACIER_IR, and let a lifecycle rule move old backups on"
+            )
+        return storage_class
 
     @model_validator(mode="after")
     def _names_one_source_of_credentials(self) -> Self:
@@ -135,6 +116,12 @@ class S3Store(Store):
             raise ValueError("either a credentials block or keys, not both")
         return self
 
+    @model_validator(mode="after")
+    def _says_how_long_it_locks(self) -> Self:
+        if bool(self.object_lock_mode) != bool(self.object_lock_days):
+            raise ValueError("object_lock_mode and object_lock_days go together")
+        return self
+
     @property
     def location(self) -> str:
         place = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
@@ -142,106 +129,95 @@ class S3Store(Store):
 
     @property
     def on_this_host(self) -> bool:
-        host = urlsplit(self.endpoint_url or "").hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost" or host.endswith(".localhost")
+        return is_this_host(urlsplit(self.endpoint_url or "").hostname or "")
 
     def put(self, key: str, chunks: Iterable[bytes], *, expected_bytes: int | None = None) -> int:
         check_key(key)
-        what, parts, size_bytes = self._cannot("write", key), parts_for(expected_bytes), 0
-        self._ask_for_bucket(what)
-        writer = self._open_writer(key, parts)
-        try:
-            for chunk in chunks:
-                size_bytes += len(chunk)
-                if size_bytes > MOST_PARTS * parts.size_bytes:
-                    raise StoreError(f"{what}: more than {MOST_PARTS} parts of {parts.size_bytes >> 20} MiB")
-                with translated(what):
-                    writer.write(chunk)
-        except BaseException as error:
-            # where the server cannot be told any more, `pending` lists the upload later
-            with contextlib.suppress(MoveError, OSError):
-                writer.__exit__(type(error), error, error.__traceback__)
-            raise
-        with translated(what):
-            writer.close()
+        objects, parts = self._objects("write", key), parts_for(expected_bytes)
+        objects.check_bucket()
+        self._check_lock(objects)
+        with objects.errors():
+            client = self._uploads(parts.in_flight_bytes)
+        size_bytes = upload(client, objects, key, chunks, parts, self.storage_class)
+        self._lock(key, self._lock_end())
         return size_bytes
 
     def create(self, key: str, body: bytes) -> None:
-        if self.refuse_other_bytes(key, body):
-            return
-        request = {"Bucket": self.bucket, "Key": self._full(key), "Body": body}
-        if self.server_side_encryption:
-            request["ServerSideEncryption"] = self.server_side_encryption
-        try:
-            with translated(self._cannot("create", key)):
-                self._put_unless_taken(request)
-        except ObjectExists:
-            if not self.refuse_other_bytes(key, body):
-                raise
+        objects, until = self._objects("create", key), self._lock_end()
+        self._check_lock(objects)
+        if not self.refuse_other_bytes(key, body):
+            lock = s3_versions.lock_options(self.object_lock_mode, until) if self.locks_objects else {}
+            try:
+                objects.create(key, body, self._options | lock)
+            except ObjectExists:
+                if not self.refuse_other_bytes(key, body):
+                    raise
+        # also if it was there, or if the server did not look at the lock that came with it
+        self._lock(key, until)
 
-    def get(self, key: str) -> Iterator[bytes]:
+    def get(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         check_key(key)
-        chunks = self._read(key)
-        next(chunks)
-        return chunks
+        objects = self._objects("read", key)
+        with objects.errors():
+            if not start and end is None:
+                return read_whole(self._downloads, objects.full(key), objects.what)
+            size_bytes = objects.look_at(key).size_bytes
+            end = size_bytes if end is None else min(size_bytes, end)
+            if start >= end:
+                return iter(())
+            return read_part(self._asking, objects.place(key), start, end, objects.what)
 
     def stat(self, key: str) -> StoredObject:
         check_key(key)
-        what = self._cannot("look at", key)
-        try:
-            with translated(what):
-                found = self._asking.head_object(Bucket=self.bucket, Key=self._full(key))
-        except ObjectMissing:
-            # the answer to a HEAD has no body that would say which of the two is missing
-            self._ask_for_bucket(what)
-            raise
-        return StoredObject(key, found["ContentLength"], found["LastModified"].astimezone(UTC))
+        return self._objects("look at", key).look_at(key)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        with translated(self._cannot("list", prefix)):
-            found = self._entries("list_objects_v2", "Contents", prefix)
-        objects = (
-            StoredObject(self._relative(entry["Key"]), entry["Size"], entry["LastModified"].astimezone(UTC))
-            for entry in found
-        )
-        # what is no key, such as a folder's marker, is not ours
-        yield from sorted((stored for stored in objects if is_key(stored.key)), key=lambda stored: stored.key)
+        yield from self._objects("list", prefix).listed(prefix)
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         check_key(key)
-        with translated(self._cannot("delete", key)):
-            self._asking.delete_object(Bucket=self.bucket, Key=self._full(key))
+        objects = self._objects("delete", key)
+        try:
+            with objects.errors():
+                s3_versions.delete(self._asking, self.bucket, objects.full(key), locks=self.locks_objects)
+        except StoreError as error:
+            # a server says no more than that access is denied, if that
+            if not error.transient:
+                self._raise_if_locked(key, objects.what)
+            raise
+
+    def checks_parts(self, key: str) -> bool:
+        """Return whether the server refuses a part whose bytes are not those of its signed SHA-256."""
+        check_key(key)
+        objects = self._objects("ask what is checked of", key)
+        with objects.errors():
+            return refuses_changed_parts(self._asking, objects.place(key), self._options)
+
+    @property
+    def locks_objects(self) -> bool:
+        return bool(self.object_lock_mode)
+
+    def locked_until(self, key: str) -> datetime | None:
+        check_key(key)
+        objects = self._objects("look for locks of", key)
+        with objects.errors():
+            return s3_versions.locked_until(
+                self._asking, self.bucket, objects.full(key), locks=self.locks_objects
+            )
+
+    def problems(self) -> Iterator[StoreProblem]:
+        with translated(f"cannot look at the versions and locks of {self.location}"):
+            yield from s3_versions.bucket_problems(self._asking, self.bucket, locks=self.locks_objects)
 
     def now(self) -> datetime:
         """The server's clock, to the second; ours from a server that tells none."""
-        with translated(self._cannot("ask for the time of", "the server")):
-            try:
-                answer = self._asking.head_bucket(Bucket=self.bucket)
-            except ClientError as error:
-                # a refusal tells the time as well
-                answer = error.response
-        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(told).astimezone(UTC) if told else datetime.now(UTC)
+        return self._objects("ask for the time of", "the server").clock()
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
-        try:
-            with translated(self._cannot("list the unfinished uploads of", prefix)):
-                found = self._entries("list_multipart_uploads", "Uploads", prefix)
-        except ObjectMissing:
-            # so some servers say that there is none
-            return
-        for entry in found:
-            begun_at = entry["Initiated"].astimezone(UTC)
-            yield PendingUpload(self._relative(entry["Key"]), entry["UploadId"], begun_at)
+        yield from self._objects("list the unfinished uploads of", prefix).uploads(prefix)
 
     def abort_pending(self, upload: PendingUpload) -> None:
-        with contextlib.suppress(ObjectMissing), translated(self._cannot("clear the upload of", upload.key)):
-            self._asking.abort_multipart_upload(
-                Bucket=self.bucket, Key=self._full(upload.key), UploadId=upload.upload_id
-            )
+        self._objects("clear the upload of", upload.key).abort(upload)
 
     @cached_property
     def _session(self) -> boto3.Session:
@@ -257,73 +233,50 @@ class S3Store(Store):
     def _downloads(self) -> MovingClient:
         return moving_client(self._session, self._asking, self.bucket)
 
-    def _open_writer(self, key: str, parts: Parts) -> "obstore.WritableFile":
-        with translated(self._cannot("write", key)):
-            client = moving_client(
-                self._session,
-                self._asking,
-                self.bucket,
-                in_flight_bytes=parts.in_flight_bytes,
-                server_side_encryption=self.server_side_encryption,
-            )
-            return obstore.open_writer(
-                client,
-                self._full(key),
-                attributes={"Storage-Class": self.storage_class} if self.storage_class else None,
-                buffer_size=parts.size_bytes,
-                max_concurrency=parts.at_once,
-            )
+    def _uploads(self, in_flight_bytes: int) -> MovingClient:
+        return moving_client(
+            self._session,
+            self._asking,
+            self.bucket,
+            in_flight_bytes=in_flight_bytes,
+            server_side_encryption=self.server_side_encryption,
+            checksum_algorithm="SHA256" if self.locks_objects else "",
+        )
 
-    def _read(self, key: str) -> Iterator[bytes]:
-        """Yield nothing once the object is open, so that `get` can raise at once, and then its bytes."""
-        what = self._cannot("read", key)
+    def _objects(self, verb: str, key: str) -> Objects:
+        what = f"cannot {verb} {key} on {self.location}"
         with translated(what):
-            found = obstore.get(self._downloads, self._full(key))
-            rest, stream = found.meta["size"], iter(found.stream(CHUNK_BYTES))
-        yield b""
-        while True:
-            with translated(what):
-                chunk = next(stream, None)
-            if chunk is None:
-                break
-            rest -= len(chunk)
-            yield bytes(chunk)
-        if rest:
-            raise StoreUnreachable(f"{what}: it ended {rest} bytes before its end")
+            sets_options = bool(self.storage_class or self.server_side_encryption)
+            return Objects(self._asking, self.bucket, self.prefix, what, sets_options)
 
-    def _entries(self, question: str, answer: str, prefix: str) -> Sequence[dict[str, Any]]:
-        pages = self._asking.get_paginator(question).paginate(Bucket=self.bucket, Prefix=self._full(prefix))
-        return [entry for page in pages for entry in page.get(answer, ())]
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What boto3 is told of an object besides its place."""
+        options: dict[str, Any] = {}
+        if self.server_side_encryption:
+            options["ServerSideEncryption"] = self.server_side_encryption
+        if self.locks_objects:
+            options["ChecksumAlgorithm"] = "SHA256"
+        return options
 
-    def _put_unless_taken(self, request: dict[str, Any]) -> None:
-        try:
-            self._asking.put_object(**request, IfNoneMatch="*")
-        except ClientError as error:
-            # a server that knows no conditions; the caller has looked before
-            if answer_of(error)[1] != HTTPStatus.NOT_IMPLEMENTED:
-                raise
-            self._asking.put_object(**request)
+    def _check_lock(self, objects: Objects) -> None:
+        if self.locks_objects:
+            with objects.errors():
+                s3_versions.check_lock(self._asking, self.bucket, objects.what)
 
-    def _ask_for_bucket(self, what: str) -> None:
-        """Raise unless the server answers soon and has the bucket; an upload's own time limits are long."""
-        try:
-            with translated(what):
-                self._asking.head_bucket(Bucket=self.bucket)
-        except ObjectMissing:
-            raise no_such_bucket(what) from None
-        except StoreForbidden:
-            # there is a right to this question as well; what comes next says more
-            return
+    def _lock_end(self) -> datetime:
+        # servers tell whole seconds
+        return datetime.now(UTC).replace(microsecond=0) + timedelta(days=self.object_lock_days)
 
-    def _full(self, key: str) -> str:
-        return f"{self.prefix}/{key}" if self.prefix else key
+    def _lock(self, key: str, until: datetime) -> None:
+        if self.locks_objects:
+            objects = self._objects("lock", key)
+            with objects.errors():
+                s3_versions.lock(self._asking, self.bucket, objects.full(key), self.object_lock_mode, until)
 
-    def _relative(self, full: str) -> str:
-        return full.removeprefix(self._full(""))
-
-    def _cannot(self, verb: str, key: str) -> str:
-        return f"cannot {verb} {key} on {self.location}"
-
-
-def _whole_mib(size_bytes: int) -> int:
-    return -(-size_bytes >> 20) << 20
+    def _raise_if_locked(self, key: str, what: str) -> None:
+        until, now = None, datetime.now(UTC)
+        with contextlib.suppress(StoreError):
+            until, now = self.locked_until(key), self.now()
+        if until and until > now:
+            raise StoreLocked(f"{what}: it is locked until {until:%Y-%m-%d %H:%M} UTC", "", until) from None

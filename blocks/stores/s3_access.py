@@ -5,7 +5,6 @@ sign with the same boto3 credentials, and take them anew for every request, so t
 ones are renewed in the middle of a long upload.
 """
 
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from botocore.exceptions import NoCredentialsError
 from prefect.blocks.core import Block
 
 from blocks.errors import ConfigurationError, StoreUnreachable
+from blocks.stores.authorities import authorities_file
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Credential
@@ -37,6 +37,7 @@ RETRIES = 4
 SLOWEST_BYTES_PER_SECOND = 256 << 10
 DEFAULT_REGION = "us-east-1"
 ROLE_SESSION_SECONDS = 3600
+CA_VARIABLE = "AWS_CA_BUNDLE"
 
 
 def open_session(access_key_id: str, secret_access_key: str, region: str | None) -> boto3.Session:
@@ -103,6 +104,8 @@ def asking_client(session: boto3.Session, endpoint_url: str | None, region: str 
         "s3",
         endpoint_url=endpoint_url,
         region_name=region or session.region_name or DEFAULT_REGION,
+        # None leaves an AWS profile's own
+        verify=authorities_file(CA_VARIABLE) or None,
         config=Config(
             connect_timeout=CONNECT_SECONDS,
             read_timeout=ANSWER_SECONDS,
@@ -124,15 +127,17 @@ def moving_client(
     *,
     in_flight_bytes: int = 0,
     server_side_encryption: str = "",
+    checksum_algorithm: str = "",
 ) -> obstore.store.S3Store:
     """Return an obstore client of the same server, region and credentials as a boto3 client.
 
     Args:
         in_flight_bytes: What an upload sends at once: its requests may last as long as a slow line takes
             for that. 0 is for downloads, where only a silence ends a request.
+        checksum_algorithm: Of each request's body; Amazon's buckets that lock by default insist on one.
     """
     endpoint_url, virtual_hosted = object_endpoint(client.meta.endpoint_url, bucket)
-    extra = {"server_side_encryption": server_side_encryption} if server_side_encryption else {}
+    extra = {"server_side_encryption": server_side_encryption, "checksum_algorithm": checksum_algorithm}
     return obstore.store.S3Store(
         bucket,
         endpoint=endpoint_url,
@@ -141,7 +146,7 @@ def moving_client(
         credential_provider=renewing(session),
         client_options=_client_options(endpoint_url, in_flight_bytes),
         retry_config=_retry_config(in_flight_bytes),
-        **extra,  # type: ignore[arg-type]
+        **{name: value for name, value in extra.items() if value},  # type: ignore[arg-type]
     )
 
 
@@ -184,9 +189,8 @@ def _client_options(endpoint_url: str, in_flight_bytes: int) -> "ClientConfig":
         options["timeout"] = timedelta(seconds=ANSWER_SECONDS + in_flight_bytes // SLOWEST_BYTES_PER_SECOND)
     else:
         options |= {"timeout": timedelta(days=30), "read_timeout": timedelta(seconds=ANSWER_SECONDS)}
-    # boto3 reads this variable by itself
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        options["root_certificate"] = Path(bundle).read_bytes()
+    if path := authorities_file(CA_VARIABLE):
+        options["root_certificate"] = Path(path).read_bytes()
     return options
 
 

@@ -2,11 +2,23 @@ import pytest
 from prefect.blocks.core import Block
 from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 
-from blocks.stores import LocalStore, S3Store
+from blocks.stores import (
+    AzureStore,
+    GcsStore,
+    LocalStore,
+    RcloneStore,
+    RsyncStore,
+    S3Store,
+    SftpStore,
+    SmbStore,
+)
 from blocks.stores.memory import MemoryStore
 
 
-@pytest.mark.parametrize("block", [LocalStore, S3Store, MemoryStore])
+@pytest.mark.parametrize(
+    "block",
+    [AzureStore, GcsStore, LocalStore, RcloneStore, RsyncStore, S3Store, SftpStore, SmbStore, MemoryStore],
+)
 class TestStores(BlockStandardTestSuite):
     @pytest.fixture
     def block(self, request: pytest.FixtureRequest) -> type[Block]:

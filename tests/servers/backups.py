@@ -5,7 +5,8 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 
-from blocks.stores import LocalStore
+from blocks.stores import LocalStore, Store
+from blocks.stores.memory import MemoryStore
 from flows.core import manifest as manifests
 from flows.core import naming
 from flows.core.manifest import Archive, ArchiveKind, Manifest, Timings, Versions
@@ -22,7 +23,7 @@ BODIES: dict[str, tuple[ArchiveKind, bytes]] = {
 
 
 def store_backup(
-    store: LocalStore,
+    store: Store,
     started_at: datetime,
     *,
     verdict: Verdict | None = None,
@@ -33,12 +34,17 @@ def store_backup(
     new_source: bool = False,
     committed: bool = True,
 ) -> BackupId:
-    """Store a backup of the plan `shop` that began at a time, as old on the disk as it says."""
+    """Store a backup of the plan `shop` that began at a time.
+
+    In a directory and in memory it is as old as it says; elsewhere it is new.
+    """
+    if isinstance(store, MemoryStore):
+        store.set_clock(lambda: started_at)
     tail = hashlib.sha256(f"{started_at}{label}".encode()).hexdigest()[:6]
     identifier = naming.backup_id(started_at, tail)
     for name, (_, body) in BODIES.items():
         store.put(naming.object_key(PLAN, identifier, name), [body])
-    manifest = _manifest(identifier, started_at, label, source, new_source)
+    manifest = manifest_of(identifier, started_at, label, source, new_source)
     body = manifests.encode(manifest)
     if committed:
         store.create(naming.manifest_key(PLAN, identifier), body)
@@ -47,7 +53,10 @@ def store_backup(
     if verdict is not None:
         key = naming.verification_key(PLAN, identifier, started_at, "0a1b2c", verdict)
         store.create(key, _record(manifest, body, verdict, tier, store.name).encode())
-    make_older(store, identifier, datetime.now(UTC) - started_at)
+    if isinstance(store, LocalStore):
+        make_older(store, identifier, datetime.now(UTC) - started_at)
+    if isinstance(store, MemoryStore):
+        store.set_clock(lambda: datetime.now(UTC))
     return identifier
 
 
@@ -58,8 +67,12 @@ def make_older(store: LocalStore, identifier: BackupId, age: timedelta) -> None:
         os.utime(f"{store.location}/{found.key}", (at, at))
 
 
-def _manifest(
-    identifier: BackupId, started_at: datetime, label: str, source: str, new_source: bool
+def manifest_of(
+    identifier: BackupId,
+    started_at: datetime,
+    label: str = "",
+    source: str = SOURCE,
+    new_source: bool = False,
 ) -> Manifest:
     return Manifest(
         backup_id=identifier,

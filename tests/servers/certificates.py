@@ -11,10 +11,12 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificates(directory: Path) -> tuple[Path, Path, Path]:
-    """Write an authority, and a certificate of it for 127.0.0.1; return the paths of both and of the key."""
+    """Write an authority, and a certificate of it for servers of this host; return both and its key."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     authority_name, name = _name("pgsalvo tests authority"), _name("pgsalvo tests")
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    address = x509.SubjectAlternativeName(
+        [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("*.stores.example")]
+    )
     authority = (
         _builder(authority_name, authority_name, authority_key)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)

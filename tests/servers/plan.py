@@ -124,6 +124,16 @@ class PlanOnDisk:
 
         prune(self.name, **parameters)
 
+    def sync(self) -> None:
+        from flows.sync import sync
+
+        sync(self.name)
+
+    def scrub(self, **parameters: Any) -> None:
+        from flows.scrub import scrub
+
+        scrub(self.name, **parameters)
+
     def backups(self) -> list[Backup]:
         """Return what the local store's catalogue holds, newest first."""
         return committed_backups(read_store(self.store, self.name))

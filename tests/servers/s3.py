@@ -125,7 +125,7 @@ class BrokenLine:
         self._threads: list[threading.Thread] = []
         self._flowing = threading.Event()
         self._allowance: dict[str, int] = {}
-        self._breaks_once = False
+        self._at_the_end: Callable[[], None] = self.refuse
         self.mend()
 
     @property
@@ -161,16 +161,23 @@ class BrokenLine:
         Args:
             once: Work again after that; otherwise the line refuses until it is mended.
         """
-        given = {"up": up_bytes, "down": down_bytes}
-        with self._lock:
-            self._breaks_once = once
-            self._allowance = {way: size for way, size in given.items() if size is not None}
+        self._allow(self._break_once if once else self.refuse, up_bytes, down_bytes)
+
+    def hang_after(self, *, up_bytes: int | None = None, down_bytes: int | None = None) -> None:
+        """Hang after so many more bytes in all."""
+        self._allow(self.hang, up_bytes, down_bytes)
 
     def close(self) -> None:
         self.refuse()
         self._flowing.set()
         for thread in self._threads:
             thread.join()
+
+    def _allow(self, at_the_end: Callable[[], None], up_bytes: int | None, down_bytes: int | None) -> None:
+        given = {"up": up_bytes, "down": down_bytes}
+        with self._lock:
+            self._at_the_end = at_the_end
+            self._allowance = {way: size for way, size in given.items() if size is not None}
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=work, args=arguments, daemon=True)
@@ -209,7 +216,7 @@ class BrokenLine:
                 allowed = self._allowed(way, len(chunk))
                 sink.sendall(chunk[:allowed])
                 if allowed < len(chunk):
-                    self._snap()
+                    self._at_the_end()
         for end in (source, sink):
             _wake(end)
 
@@ -221,13 +228,10 @@ class BrokenLine:
             self._allowance[way] -= allowed
             return allowed
 
-    def _snap(self) -> None:
-        if self._breaks_once:
-            with self._lock:
-                self._allowance = {}
-            self._break_connections()
-        else:
-            self.refuse()
+    def _break_once(self) -> None:
+        with self._lock:
+            self._allowance = {}
+        self._break_connections()
 
     def _break_connections(self) -> None:
         with self._lock:

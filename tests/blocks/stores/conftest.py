@@ -7,7 +7,32 @@ from pathlib import Path
 import pytest
 
 from blocks.stores import S3Store, Store
-from tests.blocks.stores.subjects import Subject, local_subject, memory_subject, s3_subject
+from tests.blocks.stores import subjects
+from tests.blocks.stores.subject_azure import (  # noqa: F401
+    azure_container,
+    azure_line,
+    azure_server,
+    azure_store,
+    azure_subject,
+)
+from tests.blocks.stores.subject_gcs import (  # noqa: F401
+    gcs_bucket,
+    gcs_line,
+    gcs_server,
+    gcs_store,
+    gcs_subject,
+)
+from tests.blocks.stores.subject_rclone import (  # noqa: F401
+    connected_rclone_store,
+    disk_features,
+    rclone_line,
+    rclone_server,
+    rclone_store,
+    rclone_subject,
+)
+from tests.blocks.stores.subject_rsync import rsync_server, rsync_subject  # noqa: F401
+from tests.blocks.stores.subject_sftp import connected_sftp_store, sftp_server, sftp_subject  # noqa: F401
+from tests.blocks.stores.subjects import Subject
 from tests.servers.s3 import BrokenLine, S3Server, broken_line, start_s3
 
 _numbers = count()
@@ -48,17 +73,39 @@ def connected_s3_store(s3_server: S3Server) -> S3Store:
     return store
 
 
-@pytest.fixture(params=["local", "s3", "memory"])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
-    if request.param == "local":
-        return local_subject(tmp_path)
-    if request.param == "memory":
-        return memory_subject()
-    return s3_subject(
-        request.getfixturevalue("s3_server"),
-        request.getfixturevalue("connected_s3_store"),
-        request.getfixturevalue("bucket"),
-    )
+@pytest.fixture
+def local_subject(tmp_path: Path) -> Subject:
+    return subjects.local_subject(tmp_path)
+
+
+@pytest.fixture
+def memory_subject() -> Subject:
+    return subjects.memory_subject()
+
+
+@pytest.fixture
+def s3_subject(s3_server: S3Server, connected_s3_store: S3Store, bucket: str) -> Subject:
+    return subjects.s3_subject(s3_server, connected_s3_store, bucket)
+
+
+KINDS = [
+    "azure",
+    "gcs",
+    "local",
+    "memory",
+    "rclone",
+    "rsync",
+    "s3",
+    "sftp",
+]
+
+
+@pytest.fixture(params=KINDS)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """Each kind of store, empty."""
+    found = request.getfixturevalue(f"{request.param}_subject")
+    assert isinstance(found, Subject)
+    return found
 
 
 @pytest.fixture

@@ -11,11 +11,16 @@ from tests.servers.s3 import S3Server
 
 @dataclass(frozen=True)
 class Subject:
-    """An empty store; `seed` makes empty objects at once, `begin_upload` leaves what a kill leaves."""
+    """An empty store; `seed` makes empty objects at once, `begin_upload` leaves what a kill leaves.
+
+    Args:
+        lists_uploads: Whether what a kill leaves can be seen; where not, it goes by itself.
+    """
 
     store: Store
     seed: Callable[[Iterable[str]], None]
     begin_upload: Callable[[str], None]
+    lists_uploads: bool = True
 
 
 def make_files(root: Path, keys: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 
@@ -14,20 +15,21 @@ from blocks.stores import Store
 from tests.blocks.stores.subjects import Subject
 
 MIB = 1 << 20
+LOOKS_EVERY = 6  # a look may take as long as the start of two programs
 ODD_KEYS = [
-    pytest.param("with space/and  two.txt", id="spaces"),
-    pytest.param("50%/a+b=c&d.txt", id="percent-plus-equals-ampersand"),
-    pytest.param("%2F%20", id="looks-percent-encoded"),
+    pytest.param(";%2F%20", id="looks-percent-encoded"),
     pytest.param("días/été/日本語/😀.gpg", id="unicode"),
     pytest.param("e\u0301 and é", id="two-forms-of-one-letter"),
-    pytest.param('quote\'d "twice" `thrice`', id="quotes"),
-    pytest.param("question?hash#semi;colon:at@", id="url-characters"),
-    pytest.param("[brackets]{braces}<angles>|~^*!$(),", id="shell-characters"),
-    pytest.param("back\\slash", id="backslash"),
+    pytest.param("#50%/a+b=c&d/question?hash#semi;colon:at@", id="url-characters"),
+    pytest.param(
+        'with space/and  two/quote\'d "twice" `thrice`/back\\slash[brackets]{braces}<angles>|~^*!$(),',
+        id="shell-characters",
+    ),
     pytest.param(".hidden/..two-dots/three...", id="dots"),
     pytest.param("a/" * 20 + "deep", id="deep"),
     pytest.param("n" * 200, id="long"),
 ]
+PARTS = [(0, None), (3, None), (0, 4), (3, 7), (9, 10), (9, 99), (10, None), (99, None), (4, 4), (0, 0)]
 WRONG_KEYS = [
     "",
     "/",
@@ -70,6 +72,15 @@ def test_what_was_put_can_be_read_listed_and_looked_at(store: Store) -> None:
     assert abs(listed.modified_at - stored.modified_at) < timedelta(seconds=1)
     assert before <= stored.modified_at <= datetime.now(UTC) + timedelta(seconds=2)
     assert stored.modified_at.utcoffset() == timedelta(0)
+
+
+def test_a_part_of_an_object_can_be_read(store: Store) -> None:
+    store.put("digits", [b"0123456789"])
+    for start, end in PARTS:
+        assert b"".join(store.get("digits", start=start, end=end)) == b"0123456789"[start:end], (start, end)
+    for start, end in ((3, 7), (0, 0)):
+        with pytest.raises(ObjectMissing):
+            store.get("nothing", start=start, end=end)
 
 
 def test_an_empty_object_is_an_object(store: Store) -> None:
@@ -128,8 +139,9 @@ def test_an_object_is_replaced_only_when_the_new_one_is_complete(store: Store) -
     seen = []
 
     def source() -> Iterator[bytes]:
-        for _ in range(20):
-            seen.append(store.read("key"))
+        for number in range(20):
+            if number % LOOKS_EVERY == 0:
+                seen.append(store.read("key"))
             yield b"x" * MIB
 
     store.put("key", [b"old"])
@@ -142,8 +154,9 @@ def test_an_object_is_invisible_until_it_is_complete(store: Store) -> None:
     seen: list[list[str]] = []
 
     def source() -> Iterator[bytes]:
-        for _ in range(20):
-            seen.append(keys(store))
+        for number in range(20):
+            if number % LOOKS_EVERY == 0:
+                seen.append(keys(store))
             yield b"x" * MIB
 
     store.put("plan/key", source())
@@ -168,13 +181,13 @@ def test_create_does_not_replace_what_was_put(store: Store) -> None:
     assert store.read("key") == b"archive"
 
 
-@pytest.mark.parametrize("operation", ["get", "stat", "read"])
-def test_a_missing_object_is_told_at_once(store: Store, operation: str) -> None:
-    store.put("folder/object", [b"x"])
-    for key in ("missing", "folder", "folder/object/below", "folder/objec"):
+@pytest.mark.parametrize("key", ["missing", "folder", "folder/object/below", "folder/objec"])
+def test_a_missing_object_is_told_at_once(subject: Subject, key: str) -> None:
+    subject.seed(["folder/object"])
+    for operation in (subject.store.get, subject.store.stat, subject.store.read):
         with pytest.raises(ObjectMissing):
-            getattr(store, operation)(key)
-        assert not store.exists(key)
+            operation(key)
+    assert not subject.store.exists(key)
 
 
 def test_delete_removes_one_object_and_repeats(store: Store) -> None:
@@ -221,21 +234,20 @@ def test_odd_characters_come_back_as_they_went(subject: Subject, key: str) -> No
     store.delete(key)
     assert not store.exists(key)
     subject.begin_upload(key)
-    assert [upload.key for upload in store.pending(key)] == [key]
+    assert [upload.key for upload in store.pending(key)] == ([key] if subject.lists_uploads else [])
 
 
-@pytest.mark.parametrize("key", WRONG_KEYS, ids=ascii)
-def test_a_key_that_could_escape_is_refused(store: Store, key: str) -> None:
-    uses: list[Callable[[], object]] = [
-        lambda: store.put(key, [b"x"]),
-        lambda: store.create(key, b"x"),
-        lambda: store.get(key),
-        lambda: store.stat(key),
-        lambda: store.delete(key),
+def test_a_key_that_could_escape_is_refused(store: Store) -> None:
+    uses: list[Callable[[str], object]] = [
+        lambda key: store.put(key, [b"x"]),
+        lambda key: store.create(key, b"x"),
+        lambda key: store.get(key),
+        lambda key: store.stat(key),
+        lambda key: store.delete(key),
     ]
-    for use in uses:
+    for key, use in product(WRONG_KEYS, uses):
         with pytest.raises(StoreError, match="not an object's key"):
-            use()
+            use(key)
     assert keys(store) == []
 
 
@@ -244,6 +256,9 @@ def test_unfinished_uploads_are_listed_and_cleared(subject: Subject) -> None:
     for key in ("plan/a/main", "plan/b/main", "planned/main"):
         subject.begin_upload(key)
     found = list(store.pending("plan/"))
+    if not subject.lists_uploads:
+        assert found == [] == keys(store)
+        return
     assert [upload.key for upload in found] == ["plan/a/main", "plan/b/main"]
     assert all(abs(store.now() - upload.started_at) < timedelta(seconds=10) for upload in found)
     assert keys(store) == []
@@ -269,7 +284,7 @@ def test_several_threads_use_one_store(store: Store) -> None:
         return store.read(f"folder-{number % 2}/{number}")
 
     with ThreadPoolExecutor(4) as pool:
-        for _ in range(5):
+        for _ in range(2):
             assert list(pool.map(use, range(4))) == [bytes([number]) * 3 for number in range(4)]
     assert len(keys(store)) == 8
 

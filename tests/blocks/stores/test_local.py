@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from blocks.errors import ObjectExists, ObjectMissing, StoreError, StoreForbidden, StoreFull, StoreUnreachable
 from blocks.stores import LocalStore, PendingUpload
-from blocks.stores.local import store_error
+from blocks.stores.local_errors import store_error
 
 MIB = 1 << 20
 UNPRIVILEGED_UID = 65534
@@ -199,8 +199,17 @@ def test_what_only_root_may_read_in_a_mounted_disk_is_passed_over(store: LocalSt
     store.put("key", [b"x"])
     (root / "lost+found").mkdir()
     (root / "lost+found" / "#123").touch()
-    (root / "socket").symlink_to("nowhere")
+    for name, target in (("broken", "nowhere"), ("itself", "itself"), ("up", "..")):
+        (root / name).symlink_to(target)
     assert [stored.key for stored in store.list()] == ["key"]
+
+
+def test_a_file_whose_name_is_no_key_is_passed_over(store: LocalStore, root: Path) -> None:
+    store.put("shop/key", [b"x"])
+    for name in (b"odd\nname", b"not-utf-8-\xff", b".odd\n.0123abcd.part"):
+        Path(os.fsdecode(os.fsencode(root) + b"/shop/" + name)).touch()
+    assert [stored.key for stored in store.list()] == ["shop/key"]
+    assert list(store.pending()) == []
 
 
 def test_a_part_cannot_be_reached_as_an_object(store: LocalStore, root: Path) -> None:

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from blocks.errors import ConfigurationError, StoreForbidden, StoreUnreachable
 from blocks.references import redact
-from blocks.stores import S3Store, s3
+from blocks.stores import S3Store, upload_parts
 from tests.servers.s3 import BrokenLine, S3Server
 
 MIB = 1 << 20
@@ -93,7 +93,7 @@ def test_no_credentials_at_all_are_told(s3_server: S3Server, bucket: str) -> Non
 def test_a_role_whose_credentials_end_is_asked_again_during_an_upload(
     s3_server: S3Server, bucket: str, line: BrokenLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(s3, "SMALLEST_PART_BYTES", MIB)
+    monkeypatch.setattr(upload_parts, "SMALLEST_PART_BYTES", MIB)
     _write_expiring_role(tmp_path, s3_server)
     store = s3_server.store(bucket, endpoint_url=line.endpoint_url, **NO_KEYS)
 
