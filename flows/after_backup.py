@@ -1,4 +1,4 @@
-"""What follows a committed backup: prune, and a verification in a pool of its own."""
+"""What follows a committed backup: an alert of missing copies, prune, a verification in a pool of its own."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ from blocks.alerts import Alert
 from blocks.errors import StoreError
 from blocks.references import redact
 from blocks.stores import Store
-from flows import hooks, reports
+from flows import hooks, outcomes, reports
 from flows.beside import beside
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
-from flows.destinations import told
+from flows.destinations import Destinations, told
 from flows.plan import BackupPlan
 from flows.prune import prune_plan
 from flows.tasks.options import step
@@ -30,7 +30,8 @@ def prune_now(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> None:
     Args:
         stores: The destinations that hold it; the others stay as they are.
     """
-    reports.publish_prune(plan, prune_plan(plan, stores, own=own), dry_run=False)
+    with outcomes.told_to(lambda done: reports.publish_prune(plan, done, dry_run=False)):
+        prune_plan(plan, stores, own=own)
 
 
 def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> None:
@@ -45,6 +46,17 @@ def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> N
         )
         alert = Alert("PRUNE_FAILED", plan.name, "prune", redact(cause), hooks.own_address(), next_step)
         hooks.send(plan, alert, get_run_logger())
+
+
+def tell_of_missing_copies(plan: BackupPlan, backup_id: BackupId, destinations: Destinations) -> None:
+    """Alert that some destinations do not hold a backup that enough others do: it counts, and is not lost."""
+    if not destinations.lost:
+        return
+    told_each = "; ".join(f"{name}: {told(cause)}" for name, cause in destinations.lost.items())
+    cause = f"backup {backup_id} is committed, but {len(destinations.lost)} destinations lack it: {told_each}"
+    remedy = f"mend {', '.join(destinations.lost)}; then pgsalvo sync {plan.name} copies the backup there"
+    alert = Alert("COPY_MISSING", plan.name, "upload", redact(cause), hooks.own_address(), remedy)
+    hooks.send(plan, alert, get_run_logger())
 
 
 def start_verification(plan: BackupPlan, backup_id: BackupId, database_bytes: int) -> None:

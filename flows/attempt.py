@@ -1,24 +1,28 @@
 """One try at a backup: its snapshot, its linked steps, and the destinations that still count.
 
-    dump → Pipe → encrypt → SpoolFile → upload, one for each destination
+    dump → Pipe → encrypt → Spool → upload, one for each destination
 
 The steps of an archive run at the same time. The first that fails ends the others; only an upload's failure
 costs no more than its destination.
 """
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 
 from blocks import compression
+from blocks.errors import StoreUnreachable
 from blocks.gpg_program import PreparedRecipients
 from blocks.process import Command
-from blocks.spool import Chain, Pipe, SpoolDirectory
+from blocks.spool import Chain, Pipe
+from blocks.spool_segments import Spool, SpoolReader, SpoolStream
 from blocks.stores import Store
 from flows.core import naming
 from flows.core.facts import Facts
@@ -30,8 +34,13 @@ from flows.progress import Progress
 from flows.tasks import outbound
 from flows.tasks.outbound import Dumped, Encrypted
 from flows.tasks.preflight import Ready
+from flows.tasks.reading_back import Passage
 
 R = TypeVar("R")
+
+WORTH_TELLING_SECONDS = 10.0
+LOST_SECONDS = 60.0  # how long an upload's end is waited for once its destination was given up
+LOOK_SECONDS = 1.0
 
 
 @dataclass
@@ -61,7 +70,7 @@ class Streams:
     @property
     def upload_seconds(self) -> float:
         """Of the slowest destination that took it."""
-        told = [future.result(raise_on_failure=False) for future in self.uploaded]
+        told = [_result_by_now(future) for future in self.uploaded]
         return max((seconds for seconds in told if isinstance(seconds, float)), default=0.0)
 
     @property
@@ -85,12 +94,13 @@ class Attempt:
     ready: Ready
     backup_id: BackupId
     started_at: datetime
-    spool: SpoolDirectory
+    spool: Spool
     recipients: PreparedRecipients
     chain: Chain
     destinations: Destinations
     streams: list[Streams] = field(default_factory=list)
     transfers: dict[UUID, Store] = field(default_factory=dict)
+    passages: dict[tuple[str, str], Passage] = field(default_factory=dict)
     snapshot_seconds: float = 0.0
 
     def key(self, name: str) -> str:
@@ -116,6 +126,12 @@ class Attempt:
         stream.plain_bytes = len(body)
         self.finish(stream.steps)
 
+    def passage(self, name: str, store: Store) -> Passage | None:
+        """Return what notes an archive's way to a destination; None where all of it is read back."""
+        if self.plan.read_back == "always":
+            return None
+        return self.passages.setdefault((name, store.name), Passage())
+
     def link(self, step: PrefectFuture[Any]) -> None:
         """Fail the chain with a step, even one that Prefect ends before its own code runs."""
         step.add_done_callback(self._fail_unless_completed)
@@ -133,9 +149,9 @@ class Attempt:
     def finish(self, steps: "list[PrefectFuture[Any]]") -> None:
         """Wait for steps; raise the first cause if one failed, never what followed from it."""
         with self.stopped_with(*steps):
-            wait(steps)
+            self._await(steps)
         for step in steps:
-            result = step.result(raise_on_failure=False)
+            result = _result_by_now(step)
             if step.task_run_id in self.transfers and isinstance(result, BaseException):
                 self.destinations.give_up(self.transfers[step.task_run_id], result)
         if self.chain.first_cause is not None:
@@ -148,8 +164,31 @@ class Attempt:
             yield
         except BaseException as error:
             self.chain.fail(error)
-            wait([*steps, *(step for stream in self.streams for step in stream.steps)])
+            self._await([*steps, *(step for stream in self.streams for step in stream.steps)])
             raise
+
+    def _await(self, steps: "Sequence[PrefectFuture[Any]]") -> None:
+        """Wait until steps have ended; one that hangs on a lost destination is not waited for for ever."""
+        ended: set[UUID] = set()
+        for step in steps:
+            step.add_done_callback(lambda done: ended.add(done.task_run_id))
+        for step in steps:
+            until = math.inf
+            while step.task_run_id not in ended and time.monotonic() < until:
+                step.wait(LOOK_SECONDS)
+                self.spool.give_up_stalled()
+                store = self.transfers.get(step.task_run_id)
+                if store is not None and store.name in self.destinations.lost:
+                    until = min(until, time.monotonic() + LOST_SECONDS)
+
+    def note_waiting(self) -> None:
+        """Tell which destinations the dump waited for, and its snapshot with it."""
+        self.destinations.notes.extend(
+            f"the dump, and its snapshot with it, waited {seconds:.0f} s for {name}:"
+            " the spool was full (spool_max_bytes)"
+            for name, seconds in self.spool.waited_seconds.items()
+            if seconds >= WORTH_TELLING_SECONDS
+        )
 
     @property
     def archives(self) -> tuple[Archive, ...]:
@@ -168,18 +207,42 @@ class Attempt:
     def _start_encryption(
         self, name: str, kind: ArchiveKind, source: Iterator[bytes], expected_bytes: int
     ) -> Streams:
-        spool_file = self.spool.file(name)
-        self.chain.add(spool_file.abort)
-        encrypted = outbound.encrypt.submit(name, source, self.recipients, spool_file, self.chain)
+        spooled = self.spool.file(name)
+        self.chain.add(spooled.abort)
+        readers = [(store, self._reader(spooled, store)) for store in self.destinations.live]
+        encrypted = outbound.encrypt.submit(name, source, self.recipients, spooled, self.chain)
         self.link(encrypted)
-        uploaded = [
-            self.transfer(
-                outbound.upload.submit(
-                    name, self.key(name), store, spool_file, self.destinations, expected_bytes
-                ),
-                store,
-            )
-            for store in self.destinations.live
-        ]
+        uploaded = [self._start_upload(name, store, reader, expected_bytes) for store, reader in readers]
         self.streams.append(Streams(name, kind, encrypted, uploaded))
         return self.streams[-1]
+
+    def _reader(self, spooled: SpoolStream, store: Store) -> SpoolReader:
+        """Return what an upload reads from; a lost destination needs the spool no more."""
+
+        def give_up(seconds: float) -> None:
+            cause = StoreUnreachable(
+                f"{store.name} took nothing for {seconds:.0f} s",
+                "see what holds it up there, or raise spool_stall_seconds",
+            )
+            self.destinations.give_up(store, cause)
+
+        reader = spooled.reader(store.name, give_up)
+        self.destinations.when_lost(store, reader.leave)
+        return reader
+
+    def _start_upload(
+        self, name: str, store: Store, reader: SpoolReader, expected_bytes: int
+    ) -> PrefectFuture[float]:
+        """Start an upload; however it ends, the dump waits for it no more."""
+        key, passage = self.key(name), self.passage(name, store)
+        step = outbound.upload.submit(name, key, store, reader, self.destinations, expected_bytes, passage)
+        step.add_done_callback(lambda _: reader.leave())
+        return self.transfer(step, store)
+
+
+def _result_by_now(step: PrefectFuture[Any]) -> Any:
+    """Return what a step ended with, None while it has not."""
+    try:
+        return step.result(timeout=0, raise_on_failure=False)
+    except TimeoutError:
+        return None

@@ -12,13 +12,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from blocks import pgcommands
-from blocks.errors import DatabaseError, StoreError
+from blocks.errors import DatabaseError, StoreError, StoreUnreachable, UploadCutShort
 from blocks.gpg_program import gpg_version
 from blocks.process import Command
 from blocks.snapshot import Snapshot, locked_snapshot
 from blocks.spool import Chain, SpoolDirectory
+from blocks.spool_segments import Spool
 from flows import hooks, reports
-from flows.after_backup import prune_or_tell, start_verification
+from flows.after_backup import prune_or_tell, start_verification, tell_of_missing_copies
 from flows.attempt import Attempt
 from flows.core import manifest as manifests
 from flows.core import naming
@@ -26,6 +27,7 @@ from flows.core.errors import CopiesMissing, SourceChanged
 from flows.core.facts import Facts
 from flows.core.manifest import Manifest, Timings, Versions
 from flows.core.naming import BackupId
+from flows.core.read_back import weakest
 from flows.core.restore_guide import restore_commands, restore_guide
 from flows.destinations import Destinations, told
 from flows.gathering import definitions_of
@@ -55,7 +57,8 @@ def back_up(plan: str, label: str = "", new_source: bool = False) -> State[None]
     loaded = load_plan(plan)
     ready = preflight(loaded, new_source)
     manifest, destinations = _with_new_snapshots(loaded, ready, label)
-    reports.publish_backup(loaded, manifest, destinations.live, [*ready.warnings, *destinations.warnings])
+    reports.publish_backup(loaded, manifest, destinations, ready.warnings)
+    tell_of_missing_copies(loaded, manifest.backup_id, destinations)
     if loaded.prune == "after-backup":
         prune_or_tell(loaded, destinations.live, manifest.backup_id)
     reports.publish_catalogue(loaded)
@@ -64,15 +67,16 @@ def back_up(plan: str, label: str = "", new_source: bool = False) -> State[None]
 
 
 def _with_new_snapshots(plan: BackupPlan, ready: Ready, label: str) -> tuple[Manifest, Destinations]:
-    """Try with a new snapshot each time that the server, a lock or a standby's recovery ends the old one."""
+    """Try with a new snapshot when the old one was ended, or its archive cannot be sent again."""
     logger = get_run_logger()
     for warning in ready.warnings:
         logger.warning(warning)
     for number in range(1, plan.attempts + 1):
         try:
             return _attempt(plan, ready, label)
-        except DatabaseError as error:
-            if not error.transient or number == plan.attempts:
+        except (DatabaseError, UploadCutShort) as error:
+            may_pass = error.transient or isinstance(error, UploadCutShort)
+            if not may_pass or number == plan.attempts:
                 raise
             pause = PAUSES_SECONDS[min(number, len(PAUSES_SECONDS)) - 1]
             logger.warning(
@@ -94,11 +98,12 @@ def _attempt(plan: BackupPlan, ready: Ready, label: str) -> tuple[Manifest, Dest
         backup_id = naming.backup_id(started_at, secrets.token_hex(3))
         chain = Chain()
         with (
-            SpoolDirectory(plan.spool_root, backup_id) as spool,
+            SpoolDirectory(plan.spool_root, backup_id) as directory,
             plan.recipients.prepare() as recipients,
             _litter_cleared_on_failure(plan, backup_id),
         ):
             destinations = Destinations(plan.stores, chain.fail)
+            spool = Spool(directory.path, plan.spool_max_bytes, plan.spool_stall_seconds)
             attempt = Attempt(plan, ready, backup_id, started_at, spool, recipients, chain, destinations)
             facts, facts_seconds = _dump_with_facts(attempt, snapshot)
             attempt.store_facts(facts)
@@ -140,7 +145,9 @@ def _dump_with_facts(attempt: Attempt, snapshot: Snapshot) -> tuple[Facts, float
         attempt.link(counting)
         attempt.finish([counting, *(link for stream in attempt.streams for link in stream.links)])
         attempt.snapshot_seconds = snapshot.age_seconds
-        snapshot.release()  # for the tables are held for as long as the dump takes, not the network
+        # the tables are held for as long as the dump takes, and for the network only if the spool was full
+        snapshot.release()
+        attempt.note_waiting()
         attempt.finish([upload for stream in attempt.streams for upload in stream.uploaded])
     facts, seconds = counting.result()
     if manifests.source_of(facts.system_identifier, facts.dbname) != ready.source:
@@ -159,12 +166,19 @@ def _dump_command(attempt: Attempt, snapshot: Snapshot, connection: pgcommands.C
 
 
 def _check_stored(attempt: Attempt) -> float:
-    """Read every stored object back and compare its checksum; return the seconds it took."""
+    """Check every stored object as the plan's `read_back` says; return the seconds it took."""
     began = time.monotonic()
     attempt.finish(
         [
             attempt.transfer(
-                outbound.checksum.submit(archive, attempt.key(archive.name), store, attempt.destinations),
+                outbound.checksum.submit(
+                    archive,
+                    attempt.key(archive.name),
+                    store,
+                    attempt.destinations,
+                    attempt.plan.read_back,
+                    attempt.passage(archive.name, store),
+                ),
                 store,
             )
             for store in attempt.destinations.live
@@ -196,6 +210,11 @@ def _manifest(attempt: Attempt, facts: Facts, timings: Timings, label: str) -> M
         globals_passwords=attempt.ready.passwords_readable,
         restore=restore_commands(),
         timings=timings,
+        read_back=weakest(
+            check.way
+            for store in attempt.destinations.live
+            for check in attempt.destinations.checks[store.name]
+        ),
     )
 
 
@@ -216,15 +235,16 @@ def _commit(attempt: Attempt, manifest: Manifest) -> None:
     )
     for warning in destinations.warnings:
         get_run_logger().warning(warning)
-    for name in destinations.lost:
-        _clear(plan, manifest.backup_id, name)
+    for name, cause in destinations.lost.items():
+        if not isinstance(cause, StoreUnreachable):  # which a later prune clears: asking it may hang
+            _clear(plan, manifest.backup_id, name)
     if len(destinations.live) < plan.required_copies:
         name, cause = next(iter(destinations.lost.items()))
         raise CopiesMissing(
             f"{len(destinations.live)} of {len(plan.stores)} destinations hold backup {manifest.backup_id};"
             f" {name} does not: {told(cause)}",
             f"the copies on {', '.join(store.name for store in destinations.live)} are whole;"
-            f" mend {name} and back up again",
+            f" mend {name}, then pgsalvo sync {plan.name} copies the backup there",
         )
 
 
@@ -243,11 +263,14 @@ def _litter_cleared_on_failure(plan: BackupPlan, backup_id: BackupId) -> Iterato
 
 def _clear(plan: BackupPlan, backup_id: BackupId, destination: str) -> None:
     store = plan.store(destination)
+    if store.append_only:
+        get_run_logger().warning("%s keeps what was stored there: it is append-only", destination)
+        return
     try:
-        keys = [found.key for found in store.list(naming.backup_prefix(plan.name, backup_id))]
-        if naming.manifest_key(plan.name, backup_id) not in keys:
-            for key in keys:
-                store.delete(key)
+        for found in tuple(store.list(naming.backup_prefix(plan.name, backup_id))):
+            if store.exists(naming.manifest_key(plan.name, backup_id)):
+                return  # a sync may have completed it since
+            store.delete(found.key)
     except StoreError as error:
         get_run_logger().warning(
             "%s keeps what was stored there until a later prune: %s", destination, error.message

@@ -1,16 +1,18 @@
 """The catalogue: what the stores hold of one plan, read from the stores alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from blocks.errors import ObjectMissing
-from blocks.stores import Store
+from blocks.stores import Store, StoredObject
 from flows.core import manifest as manifests
+from flows.core import scrubs
 from flows.core import verification as verifications
 from flows.core.errors import (
     BackupError,
     BackupNotFound,
+    ChecksumMismatch,
     ManifestError,
     ManifestUnknown,
     ManifestUnreadable,
@@ -23,18 +25,23 @@ from flows.core.naming import (
     manifest_key,
     object_key,
     plan_prefix,
+    scrubs_prefix,
     split_key,
     started_at,
 )
 from flows.core.retention import CatalogueEntry
+from flows.core.scrubs import Look, Place
 from flows.core.verification import FULL, Verdict, VerificationRecord
+from flows.scrub_records import LARGEST_DOCUMENT_BYTES, read_records
 
-LARGEST_DOCUMENT_BYTES = 16 << 20
+OF_DAMAGE = (ChecksumMismatch.__name__, ObjectMissing.__name__)
 
 
 @dataclass(frozen=True)
 class Copy:
     """One backup on one destination: its manifest, or why that cannot be trusted.
+
+    A damaged copy, of which an archive is missing, short or changed, has both a manifest and a problem.
 
     Args:
         problem: What is wrong with it in one line; empty if nothing is known to be.
@@ -67,8 +74,23 @@ class Copy:
         return self.verification.verdict if self.verification else None
 
     @property
+    def is_damaged(self) -> bool:
+        """True if its bytes are known to be wrong or missing, which says nothing of the other copies."""
+        if self.problem:
+            return not self.unknown
+        return self.verification is not None and _tells_of_damage(self.verification)
+
+    @property
+    def is_sound(self) -> bool:
+        """True if it is worth copying: whole as far as is known, and not known to be unfit for a restore."""
+        return self.manifest is not None and not self.problem and self.verdict is not Verdict.FAILED
+
+    @property
     def entry(self) -> CatalogueEntry:
-        return CatalogueEntry(self.backup_id, started_at(self.backup_id), self.verdict, self.holds)
+        verdict = self.verification.verdict if self.verification else None
+        return CatalogueEntry(
+            self.backup_id, started_at(self.backup_id), verdict, self.holds, damaged=bool(self.problem)
+        )
 
 
 @dataclass(frozen=True)
@@ -84,8 +106,12 @@ class Backup:
 
     @property
     def verdict(self) -> Verdict | None:
-        """Failed if any copy is, verified if any copy is and none failed."""
-        verdicts = {copy.verdict for copy in self.copies}
+        """The verdict of its whole copies, of which one speaks for all: the worst that was found, if any was.
+
+        A damaged copy counts only if no other is there: it tells of its destination, not of the backup.
+        """
+        whole = [copy for copy in self.copies if not copy.is_damaged]
+        verdicts = {copy.verdict for copy in whole or self.copies}
         for verdict in (Verdict.FAILED, Verdict.VERIFIED, Verdict.UNVERIFIABLE):
             if verdict in verdicts:
                 return verdict
@@ -108,10 +134,14 @@ class Backup:
 def read_store(store: Store, plan: str) -> list[Copy]:
     """Return everything that one destination holds of a plan, oldest first, litter included."""
     objects: dict[BackupId, dict[str, tuple[int, datetime]]] = {}
+    records: list[StoredObject] = []
     for found in store.list(plan_prefix(plan)):
         if (split := split_key(plan, found.key)) is not None:
             objects.setdefault(split[0], {})[split[1]] = (found.size_bytes, found.modified_at)
-    return [_copy(store, plan, identifier, objects[identifier]) for identifier in sorted(objects)]
+        elif found.key.startswith(scrubs_prefix(plan)):
+            records.append(found)
+    looks = scrubs.newest_looks(read_records(store, records).values())
+    return [_copy(store, plan, identifier, objects[identifier], looks) for identifier in sorted(objects)]
 
 
 def committed_backups(copies: Iterable[Copy]) -> list[Backup]:
@@ -141,7 +171,7 @@ def find(backups: list[Backup], wanted: str) -> Backup:
         if backup.backup_id == wanted:
             return backup
     if not backups:
-        raise BackupNotFound("there is no backup yet", "run pgsalvo backup, or look at the plan's stores")
+        raise BackupNotFound("no backup is there", "run pgsalvo backup, or look at the plan's other stores")
     hint = f"the newest is {backups[0].backup_id}; pgsalvo list shows all"
     if wanted != "latest" and not is_backup_id(wanted):
         raise BackupNotFound(f"not a backup's id: {wanted!r}", hint)
@@ -163,7 +193,13 @@ def newest_manifest(store: Store, plan: str) -> Manifest | None:
     return None
 
 
-def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tuple[int, datetime]]) -> Copy:
+def _copy(
+    store: Store,
+    plan: str,
+    identifier: BackupId,
+    objects: dict[str, tuple[int, datetime]],
+    looks: Mapping[Place, Look],
+) -> Copy:
     sizes = {name: size for name, (size, _) in objects.items()}
     newest = max(modified_at for _, modified_at in objects.values())
     holds = tuple(
@@ -176,7 +212,7 @@ def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tupl
     try:
         body = _read(store, manifest_key(plan, identifier), sizes[MANIFEST_NAME])
         document = manifests.decode(body)
-        _check_place(document, plan, identifier, sizes)
+        _check_identity(document, plan, identifier)
     except (BackupError, ObjectMissing) as error:
         unknown = isinstance(error, ManifestUnknown)
         return Copy(
@@ -184,8 +220,10 @@ def _copy(store: Store, plan: str, identifier: BackupId, objects: dict[str, tupl
             holds=holds, problem=error.message, remedy=error.hint, unknown=unknown,
         )  # fmt: skip
     digest = manifests.sha256(body)
-    verification = _counting(store, plan, identifier, sizes, digest)
-    return Copy(identifier, store, newest, sizes, document, digest, verification, holds)
+    verification = _counting(store, plan, document, sizes, digest, looks)
+    problem = _incomplete(document, sizes) or scrubs.known_damage(document, digest, looks)
+    remedy = f"pgsalvo sync {plan} heals it if another destination has it whole" if problem else ""
+    return Copy(identifier, store, newest, sizes, document, digest, verification, holds, problem, remedy)
 
 
 def _read(store: Store, key: str, size_bytes: int) -> bytes:
@@ -195,27 +233,37 @@ def _read(store: Store, key: str, size_bytes: int) -> bytes:
     return store.read(key)
 
 
-def _check_place(document: Manifest, plan: str, identifier: BackupId, sizes: dict[str, int]) -> None:
+def _check_identity(document: Manifest, plan: str, identifier: BackupId) -> None:
     if (document.plan, document.backup_id) != (plan, identifier):
         raise BackupError(f"the manifest is of backup {document.backup_id} of the plan {document.plan}")
     for kind in ("main", "globals", "facts"):
         document.archive(kind)
+
+
+def _incomplete(document: Manifest, sizes: Mapping[str, int]) -> str:
+    """Return which archive is not there or not of its size, in one line; empty if all are."""
     for archive in document.archives:
         if archive.name not in sizes:
-            raise BackupError(f"{archive.name} is missing")
+            return f"{archive.name} is missing"
         if sizes[archive.name] != archive.size_bytes:
-            raise BackupError(
-                f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}"
-            )
+            return f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}"
+    return ""
 
 
 def _counting(
-    store: Store, plan: str, identifier: BackupId, sizes: dict[str, int], manifest_sha256: str
+    store: Store,
+    plan: str,
+    document: Manifest,
+    sizes: dict[str, int],
+    manifest_sha256: str,
+    looks: Mapping[Place, Look],
 ) -> VerificationRecord | None:
     """Return the record that counts: the newest of this very manifest that is not `unverifiable`, if any.
 
-    A cheaper proof than the full one counts only against a backup, never for it.
+    A cheaper proof than the full one counts only against a backup, never for it. One that failed for damaged
+    bytes counts until all of them were read again and found right.
     """
+    identifier = document.backup_id
     names = [name for name in sizes if name.startswith("verifications/") and name.endswith(".json")]
     unverifiable = None
     for name in sorted(names, reverse=True):
@@ -228,7 +276,16 @@ def _counting(
             continue
         if record.tier != FULL and record.verdict is not Verdict.FAILED:
             continue
+        if _tells_of_damage(record) and scrubs.is_intact_since(
+            document, manifest_sha256, looks, record.verified_at
+        ):
+            continue
         if record.verdict is not Verdict.UNVERIFIABLE:
             return record
         unverifiable = unverifiable or record
     return unverifiable
+
+
+def _tells_of_damage(record: VerificationRecord) -> bool:
+    """Return whether a verification failed for the bytes themselves, not for what they restored to."""
+    return record.verdict is Verdict.FAILED and record.reason in OF_DAMAGE

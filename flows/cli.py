@@ -1,7 +1,4 @@
-"""The command `pgsalvo`: a thin layer over the flows; every command names its plan first.
-
-Exit codes: 0 done, 1 failed, 2 bad usage or configuration, 3 unverifiable.
-"""
+"""The command `pgsalvo`: a thin layer over the flows; every command names its plan first."""
 
 import os
 import sys
@@ -14,14 +11,15 @@ import typer
 from httpx import TransportError
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectHTTPStatusError
+from rich.table import Table
 
 from blocks import gpg_keys, pgtools
-from blocks.errors import ConfigurationError, WorldError
+from blocks.errors import ConfigurationError, StoreError
 from blocks.references import resolve
-from flows import environment, reports, terminal
+from blocks.stores import Store
+from flows import environment, exits, outcomes, reports, terminal
 from flows.catalogue import find
 from flows.core import naming
-from flows.core.errors import BackupError, BackupNotFound, PlanError, Unverifiable
 from flows.core.naming import BackupId
 from flows.core.verification import FULL, Tier
 from flows.plan import BackupPlan
@@ -32,8 +30,6 @@ EPHEMERAL_SERVER = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # 20 s are too short on a busy machine
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # without a network it complains on the terminal
 }
-INTERRUPTED = 130
-UsageError: Any = typer.BadParameter.__base__  # click's, which newer releases of typer bring themselves
 
 app = typer.Typer(
     help="PostgreSQL backups that prove themselves.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -114,15 +110,23 @@ def backup(
 def list_backups(plan: Plan, json: Json = False) -> None:
     """Show the plan's backups, their verdicts, and why each is kept."""
     loaded = _announced(plan, quiet=json)
-    rows = reports.catalogue_rows(loaded, reports.read_all(loaded, terminal.warn_of_store))
+    unread: dict[str, str] = {}
+
+    def leave_out(store: Store, error: StoreError) -> None:
+        unread[store.name] = error.message
+        terminal.warn_of_store(store, error)
+
+    rows = reports.catalogue_rows(loaded, reports.read_all(loaded, leave_out))
     if json:
-        print(reports.to_json({"plan": plan, "backups": rows}))  # noqa: T201
+        print(reports.to_json({"plan": plan, "backups": rows, "unread": unread}))  # noqa: T201
         return
     if not rows:
         terminal.out.print(f"no backup yet; make one with: pgsalvo backup {plan}")
         return
     sizes = {str(row["backup_id"]): human_bytes(int(str(row["size_bytes"]))) for row in rows}
     terminal.out.print(terminal.catalogue_table(plan, rows, sizes))
+    for line in terminal.problem_lines(rows):
+        terminal.out.print(line)
 
 
 @app.command()
@@ -178,15 +182,48 @@ def prune(
     json: Json = False,
 ) -> None:
     """Delete the backups that the plan's retention does not keep."""
+    from flows.prune import Pruned, prune_plan, pruned_rows
     from flows.prune import prune as prune_flow
-    from flows.prune import prune_plan, pruned_rows
 
     loaded = _announced(plan, quiet=json)
-    pruned = prune_plan(loaded, own=None, dry_run=True) if dry_run else prune_flow(plan)
-    if json:
-        print(reports.to_json({"plan": plan, "dry_run": dry_run, "destinations": pruned_rows(pruned)}))  # noqa: T201
-    else:
-        terminal.out.print(terminal.prune_table(pruned, dry_run))
+
+    def show(done: list[Pruned]) -> None:
+        _show(json, plan, pruned_rows(done), terminal.prune_table(done, dry_run), dry_run=dry_run)
+
+    with outcomes.told_to(show):
+        if dry_run:
+            prune_plan(loaded, own=None, dry_run=True)
+        else:
+            prune_flow(plan)
+
+
+@app.command()
+def sync(plan: Plan, json: Json = False) -> None:
+    """Copy to each store the backups that it lacks, or that a scrub or verify found damaged."""
+    from flows.sync import sync as sync_flow
+    from flows.sync import synced_rows
+
+    _announced(plan, quiet=json)
+    terminal.show_progress()
+    with outcomes.told_to(lambda done: _show(json, plan, synced_rows(done), terminal.sync_table(done))):
+        sync_flow(plan)
+
+
+@app.command()
+def scrub(
+    plan: Plan,
+    destination: Destination = "",
+    everything: Annotated[bool, typer.Option("--all", help="Read everything, not only what is due.")] = False,
+    json: Json = False,
+) -> None:
+    """Read stored archives again, without a key, and compare them with their checksums."""
+    from flows.scrub import scrub as scrub_flow
+    from flows.scrub import scrubbed_rows
+
+    _announced(plan, quiet=json)
+    terminal.show_progress()
+    with outcomes.told_to(lambda done: _show(json, plan, scrubbed_rows(done), terminal.scrub_table(done))):
+        scrub_flow(plan, destination, everything)
 
 
 @app.command()
@@ -244,43 +281,7 @@ def install_tools(major: Annotated[int, typer.Argument(help="PostgreSQL's major,
 
 def main() -> None:
     """Run the command; an error is one line and an exit code, never a traceback."""
-    try:
-        sys.exit(app(standalone_mode=False))
-    except UsageError as error:
-        _refuse_usage(error)
-    except typer.Abort:
-        sys.exit(INTERRUPTED)
-    except Unverifiable as error:
-        _leave(error, 3)
-    except (PlanError, ConfigurationError, BackupNotFound) as error:
-        _leave(error, 2)
-    except (BackupError, WorldError) as error:
-        _leave(error, 1)
-    except ExceptionGroup as group:
-        for each in group.exceptions:
-            terminal.say_error(getattr(each, "message", str(each)), getattr(each, "hint", ""))
-        sys.exit(1)
-    except Exception as error:
-        terminal.say_error(
-            f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        )
-        sys.exit(1)
-
-
-def _refuse_usage(error: Any) -> None:
-    """Say in one line what is wrong on the command line; without any command, the help was shown."""
-    said = str(error.format_message())
-    if "\n" in said:  # older releases of typer leave the help to be shown here
-        terminal.err.print(said, markup=False)
-    elif said:
-        command = error.ctx.command_path if error.ctx else "pgsalvo"
-        terminal.say_error(said[:1].lower() + said[1:], f"{command} --help shows what can be said")
-    sys.exit(2)
-
-
-def _leave(error: BackupError | WorldError, status: int) -> None:
-    terminal.say_error(error.message, error.hint)
-    sys.exit(status)
+    exits.run(lambda: app(standalone_mode=False))
 
 
 def _announced(plan: str, *, quiet: bool) -> BackupPlan:
@@ -323,6 +324,14 @@ def _committed(plan: BackupPlan, run: Callable[[], "State[Any]"]) -> str:
         terminal.err.print("[yellow]Prefect's API went away: the run is not recorded, the backup is whole[/]")
         return made[0].backup_id
     return state.message or ""
+
+
+def _show(as_json: bool, plan: str, rows: list[dict[str, object]], table: Table, **more: object) -> None:
+    """Show what a run did on each destination, also if it then fails."""
+    if as_json:
+        print(reports.to_json({"plan": plan, **more, "destinations": rows}))  # noqa: T201
+    else:
+        terminal.out.print(table)
 
 
 def _say(as_json: bool, line: str, document: Any) -> None:

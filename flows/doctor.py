@@ -1,15 +1,11 @@
 """What a person wants to know before trusting a plan: each check is one line, with its remedy.
 
-Nothing here starts a backup or Prefect's API; a store is probed with one small object that is removed.
+Nothing here starts a backup or Prefect's API.
 """
 
-import secrets
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from blocks import gpg, pgcommands, rights
 from blocks.container_programs import ContainerPrograms
@@ -20,7 +16,6 @@ from blocks.errors import (
     ProgramMissing,
     ProgramTooOld,
     ScratchError,
-    StoreForbidden,
     WorldError,
 )
 from blocks.identity import Identity, extensions, identity, properties, sizes
@@ -31,36 +26,27 @@ from blocks.postgres import Pin, pin
 from blocks.process import run_checked
 from blocks.scratch_preload import refusing
 from blocks.spool import Chain, SpoolDirectory, free_bytes
-from blocks.stores import Store
+from flows.catalogue import Backup, Copy
+from flows.checks import Check, Checks
 from flows.core.errors import BackupError
-from flows.core.naming import plan_prefix
+from flows.core.naming import BackupId
 from flows.core.verification import Verdict
 from flows.gathering import objects_of
+from flows.owed import owed_to
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.reports import read_all
 from flows.scratch_needs import Needs, refuse_unfit
 from flows.scratch_servers import scratch_for
+from flows.store_check import check_store
 
-Status = Literal["ok", "warning", "error"]
+__all__ = ["Check", "Checks", "examine"]
+
 CLIENT_IN_CONTAINER = {
     "docker": 'client = { image = "postgres:{major}" }',
     # podman knows no registry by itself
     "podman": 'client = { image = "docker.io/library/postgres:{major}", program = "podman" }',
 }
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor: what was looked at, how it is, and what to do if it is not well."""
-
-    name: str
-    status: Status
-    message: str
-    remedy: str = ""
-
-
-Checks = Iterator[Check]
 
 
 def examine(plan: BackupPlan, schedules: Callable[[BackupPlan], Checks] | None = None) -> Iterator[Check]:
@@ -73,7 +59,7 @@ def examine(plan: BackupPlan, schedules: Callable[[BackupPlan], Checks] | None =
         ("database", lambda: _database(plan)),
         ("recipients", lambda: _recipients(plan)),
         ("spool", lambda: _spool(plan)),
-        *((f"store {store.name}", lambda store=store: _store(plan, store)) for store in plan.stores),
+        *((f"store {store.name}", lambda store=store: check_store(plan, store)) for store in plan.stores),
         ("copies", lambda: _copies(plan)),
         ("verification", lambda: _verification(plan)),
         ("alerts", lambda: _alerts(plan)),
@@ -189,25 +175,11 @@ def _recipients(plan: BackupPlan) -> Checks:
 def _spool(plan: BackupPlan) -> Checks:
     with SpoolDirectory(plan.spool_root, "doctor"):
         yield Check("spool", "ok", f"{plan.spool_root}, {human_bytes(free_bytes(plan.spool_root))} free")
-
-
-def _store(plan: BackupPlan, store: Store) -> Checks:
-    """Write, read, list and delete one small object, outside of any backup."""
-    key = f"{plan_prefix(plan.name)}doctor-{socket.gethostname()}-{secrets.token_hex(4)}"
-    store.put(key, [b"pgsalvo doctor"], expected_bytes=14)
-    if store.read(key) != b"pgsalvo doctor" or key not in {found.key for found in store.list(key)}:
-        yield Check(
-            f"store {store.name}", "error", f"{store.location} does not give back what was written to it"
-        )
-        return
-    try:
-        store.delete(key)
-    except StoreForbidden:
-        remedy = 'allow it, or set prune = "separate" and prune from another host'
-        status: Status = "ok" if plan.prune == "separate" else "error"
-        yield Check(f"store {store.name}", status, f"{store.location}: no right to delete", remedy)
-        return
-    yield Check(f"store {store.name}", "ok", f"{store.location}: writes, reads, lists, deletes")
+        if plan.spool_max_bytes:
+            yield Check(
+                "spool", "ok", f"it holds at most {human_bytes(plan.spool_max_bytes)} of a backup: the dump"
+                " and its snapshot last as long as the slowest destination takes",
+            )  # fmt: skip
 
 
 def _copies(plan: BackupPlan) -> Checks:
@@ -221,12 +193,14 @@ def _copies(plan: BackupPlan) -> Checks:
 
 
 def _verification(plan: BackupPlan) -> Checks:
-    backups = read_all(plan)
+    silent: list[str] = []
+    backups = read_all(plan, lambda store, _: silent.append(store.name))
+    yield from _lacking(plan, backups, silent)
     for backup in backups:
         for copy in backup.copies:
             if copy.problem:
                 yield Check("backups", "error", f"{backup.backup_id} on {copy.store.name}: {copy.problem}",
-                            "keep it until you know why; verify another")  # fmt: skip
+                            copy.remedy or "keep it until you know why; verify another")  # fmt: skip
     verified = [backup for backup in backups if backup.verdict is Verdict.VERIFIED]
     if not backups:
         yield Check("verification", "warning", "there is no backup yet", f"pgsalvo backup {plan.name}")
@@ -247,6 +221,20 @@ def _verification(plan: BackupPlan) -> Checks:
     if not plan.verify.secret_key or plan.verify.schedule == "never":
         yield Check("verification", "warning", "this plan never verifies its backups",
                     "set verify.secret_key and verify.schedule")  # fmt: skip
+
+
+def _lacking(plan: BackupPlan, backups: Sequence[Backup], silent: Sequence[str]) -> Checks:
+    """Tell which destinations have yet to get backups that others hold; `silent` ones are told elsewhere."""
+    catalogues: dict[str, dict[BackupId, Copy]] = {
+        store.name: {} for store in plan.stores if store.name not in silent
+    }
+    for copy in (copy for backup in backups for copy in backup.copies):
+        catalogues[copy.store.name][copy.backup_id] = copy
+    for store in plan.stores:
+        owed = owed_to(plan, store, catalogues) if store.name in catalogues else {}
+        if owed:
+            told = f"{store.name} has yet to get {len(owed)} of the backups that others hold"
+            yield Check("copies", "warning", told, f"pgsalvo sync {plan.name}")
 
 
 def _alerts(plan: BackupPlan) -> Checks:

@@ -16,11 +16,20 @@ from flows.core.errors import BackupError, Unverifiable
 from flows.plan import BackupPlan
 from flows.plan_source import last_loaded, load_plan
 
-KINDS = {"back-up": "BACKUP", "verify": "VERIFY", "prune": "PRUNE", "restore": "RESTORE"}
+KINDS = {
+    "back-up": "BACKUP",
+    "verify": "VERIFY",
+    "prune": "PRUNE",
+    "restore": "RESTORE",
+    "sync": "SYNC",
+    "scrub": "SCRUB",
+}
 NEXT_STEPS = {
     "back-up": "pgsalvo doctor {plan} tells what is missing; then pgsalvo backup {plan}",
     "verify": "do not rely on this backup: pgsalvo list {plan} shows the last verified one",
     "prune": "nothing was lost; pgsalvo prune {plan} --dry-run shows what it would do",
+    "sync": "what was copied whole counts; pgsalvo sync {plan} goes on with the rest",
+    "scrub": "pgsalvo list {plan} shows what is damaged; pgsalvo sync {plan} heals it",
     "restore": "the target is not whole: drop it before you restore again",
 }
 
@@ -96,7 +105,7 @@ def _step(state: State) -> str:
         trace = trace.tb_next
     known = "preflight dump encrypt upload facts checksum commit fetch open_facts restore_definitions"
     known += " restore_rows restore_rest look locked_snapshot record prune_now open_globals"
-    known += " check_constraints check_indexes ask"
+    known += " check_constraints check_indexes ask copy_archive rehash"
     found = [name for name in names if name in known.split()]
     return found[-1].replace("_", "-") if found else "start"
 

@@ -19,18 +19,32 @@ from blocks.gpg_keys import GpgRecipients
 from blocks.pgtools import ClientPrograms
 from blocks.postgres import PostgresDatabase
 from blocks.references import is_reference
-from blocks.stores import LocalStore, S3Store
+from blocks.stores import (
+    AzureStore,
+    GcsStore,
+    LocalStore,
+    RcloneStore,
+    RsyncStore,
+    S3Store,
+    SftpStore,
+    SmbStore,
+    Store,
+)
 from flows import environment
 from flows.core.errors import PlanError
 from flows.core.facts import Proof
 from flows.core.naming import PLAN_NAME_PATTERN
+from flows.core.read_back import ReadBack
 from flows.core.retention import RetentionPolicy
 from flows.core.verification import Tier
 from flows.core.windows import is_within, parse_window
 from flows.faults import close_to
 from flows.verify_settings import VerifySettings, cron_or
 
-AnyStore = Annotated[LocalStore | S3Store, Field(discriminator="kind")]
+AnyStore = Annotated[
+    LocalStore | AzureStore | GcsStore | RcloneStore | RsyncStore | S3Store | SftpStore | SmbStore,
+    Field(discriminator="kind"),
+]
 
 
 class BackupPlan(Block):
@@ -71,7 +85,19 @@ class BackupPlan(Block):
     retention: RetentionPolicy = Field(
         default_factory=RetentionPolicy, description="How long backups are kept."
     )
+    keep: dict[str, RetentionPolicy] = Field(
+        default_factory=dict,
+        description="How long backups are kept on a destination, by its name, instead of that.",
+    )
     prune: Literal["after-backup", "separate"] = Field("after-backup", description="Who deletes old backups.")
+    read_back: ReadBack = Field(
+        "always",
+        description="What is read back and compared once it is stored: everything, a random sample, or "
+        "nothing where the store itself has checked each part.",
+    )
+    scrub_days: int = Field(
+        30, ge=0, description="Within how many days everything stored is read again; never by itself if 0."
+    )
     verify: VerifySettings = Field(
         default_factory=VerifySettings, description="When and how backups are proved."
     )
@@ -91,6 +117,19 @@ class BackupPlan(Block):
     alerts: list[SlackAlert] = Field(default_factory=list, description="Who hears of trouble.")
     spool_directory: str = Field(
         "", description="Local disk for encrypted data on its way; the system's if empty."
+    )
+    spool_max_bytes: int | None = Field(
+        None,
+        ge=1 << 20,
+        strict=True,
+        description="How much of a backup may lie there at once: the dump, and its snapshot with it, waits "
+        "for the slowest destination to take it; no limit if empty.",
+    )
+    spool_stall_seconds: float = Field(
+        900,
+        gt=0,
+        description="How long a destination may take nothing of what the spool holds for it, before it is "
+        "given up for this backup.",
     )
     attempts: int = Field(
         3, ge=1, le=10, description="How often a dump begins again after a passing trouble."
@@ -142,6 +181,15 @@ class BackupPlan(Block):
             raise ValueError(
                 "client and database.client_directory both say where pg_dump is; keep one of them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_on_its_own_stores(self) -> Self:
+        names = [store.name for store in self.stores]
+        for name in self.keep:
+            if name not in names:
+                advice = close_to(name, names) or f"it has {', '.join(names)}"
+                raise ValueError(f"keep names {name}, which is no store of the plan; {advice}")
         return self
 
     @model_validator(mode="after")
@@ -199,6 +247,11 @@ class BackupPlan(Block):
         """The retention policy, with days counted in the plan's time zone."""
         return self.retention.model_copy(update={"time_zone": self.time_zone})
 
+    def policy_of(self, store: Store) -> RetentionPolicy:
+        """The retention policy on one destination, which may have its own."""
+        retention = self.keep.get(store.name, self.retention)
+        return retention.model_copy(update={"time_zone": self.time_zone})
+
     def proof_at(self, now: datetime) -> Proof:
         """Return what is taken of each table by a backup that starts now."""
         is_due = self.facts == "always" or is_within(self.off_hours, now, self.time_zone)
@@ -217,7 +270,7 @@ class BackupPlan(Block):
     def required_copies(self) -> int:
         return self.required or len(self.stores)
 
-    def store(self, name: str) -> LocalStore | S3Store:
+    def store(self, name: str) -> AnyStore:
         """Return the destination of this name; raise `PlanError` if the plan has none."""
         for store in self.stores:
             if store.name == name:

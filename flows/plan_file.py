@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,16 @@ from blocks.alerts import SlackAlert
 from blocks.docker_client import DockerPostgresClient
 from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.postgres import PostgresDatabase
-from blocks.stores import LocalStore, S3Store
+from blocks.stores import (
+    AzureStore,
+    GcsStore,
+    LocalStore,
+    RcloneStore,
+    RsyncStore,
+    S3Store,
+    SftpStore,
+    SmbStore,
+)
 from flows.core import naming
 from flows.core.assertions import Assertion
 from flows.core.errors import PlanError
@@ -23,7 +32,17 @@ from flows.faults import listed, nearest, refuse_unknown, table, validated, word
 from flows.plan import BackupPlan
 from flows.verify_settings import ScratchSettings, VerifySettings
 
-STORES: dict[str, type[BaseModel]] = {"local": LocalStore, "s3": S3Store}
+STORES: dict[str, type[BaseModel]] = {
+    "local": LocalStore,
+    "azure": AzureStore,
+    "gcs": GcsStore,
+    "rclone": RcloneStore,
+    "rsync": RsyncStore,
+    "s3": S3Store,
+    "sftp": SftpStore,
+    "smb": SmbStore,
+}
+OWN_PATHS = {"path", "key_file", "known_hosts_file", "spool_directory"}  # on this host
 ALERTS: dict[str, type[BaseModel]] = {"slack": SlackAlert}
 LISTED_IN_VERIFY: dict[str, type[BaseModel]] = {"assertions": Assertion, "ignore": Ignored}
 
@@ -31,6 +50,8 @@ DATABASE = 'database = { conninfo = "env:DATABASE_URL" }'
 RECIPIENTS = 'recipients = ["keys/ops.asc"]'
 CLIENT = 'client = { image = "postgres:{major}" }'
 RETENTION = "retention = { keep_daily = 30 }"
+KEEP = "keep"
+KEEP_EXAMPLE = "keep = { keep_daily = 7 }"
 EXAMPLES = {"database": DATABASE, "recipients": RECIPIENTS, "stores": "[[plans.NAME.stores]]"}
 
 
@@ -112,7 +133,7 @@ def _refuse_name(name: str, place: str) -> None:
 
 
 def _plan_data(name: str, raw: Mapping[str, Any], place: str, base: Path) -> dict[str, Any]:
-    refuse_unknown(raw, words_of(BackupPlan) - {"name"} | {"keyring"}, place)
+    refuse_unknown(raw, words_of(BackupPlan) - {"name", KEEP} | {"keyring"}, place)
     for required, example in EXAMPLES.items():
         if required not in raw:
             raise PlanError(f"{place}.{required} is missing", f"write it as {example}")
@@ -120,20 +141,52 @@ def _plan_data(name: str, raw: Mapping[str, Any], place: str, base: Path) -> dic
     keyring = _absolute(data.pop("keyring", ""), base)
     database = table(data["database"], f"{place}.database", DATABASE)
     retention = table(data.get("retention", {}), f"{place}.retention", RETENTION)
-    if "time_zone" in retention:
-        raise PlanError(f"{place}.retention: unknown key time_zone", "time_zone belongs to the plan itself")
+    _refuse_time_zone(retention, f"{place}.retention")
+    stores, kept = _apart(data["stores"], f"{place}.stores")
     recipients = listed(data["recipients"], f"{place}.recipients", RECIPIENTS)
-    return data | {
+    built = {
         "name": name,
         "database": _model(PostgresDatabase, database, f"{place}.database", base),
         "client": _client(data.get("client"), f"{place}.client", base),
         "recipients": _recipients(recipients, keyring, f"{place}.recipients", base),
-        "stores": _models(STORES, data["stores"], f"{place}.stores", base),
+        "stores": _models(STORES, stores, f"{place}.stores", base, also=(KEEP,)),
         "alerts": _models(ALERTS, data.get("alerts", []), f"{place}.alerts", base),
         "retention": _model(RetentionPolicy, retention, f"{place}.retention", base),
         "verify": _verify_settings(data.get("verify", {}), f"{place}.verify", base),
         "spool_directory": _absolute(data.get("spool_directory", ""), base),
     }
+    names = [store.name for store in built["stores"]]
+    return data | built | {KEEP: _keep(names, kept, retention, f"{place}.stores")}
+
+
+def _refuse_time_zone(retention: Mapping[str, Any], place: str) -> None:
+    if "time_zone" in retention:
+        raise PlanError(f"{place}: unknown key time_zone", "time_zone belongs to the plan itself")
+
+
+def _apart(raw: Any, place: str) -> tuple[list[Any], list[Any]]:
+    """Return the stores' tables without their `keep`, which no store knows, and what each says there."""
+    tables = [
+        table(each, f"{place}.#{number}", "[[plans.NAME.stores]]")
+        for number, each in enumerate(listed(raw, place, "[[plans.NAME.stores]]"), start=1)
+    ]
+    without = [{key: value for key, value in each.items() if key != KEEP} for each in tables]
+    return without, [each.get(KEEP) for each in tables]
+
+
+def _keep(
+    names: list[str], kept: list[Any], retention: Mapping[str, Any], place: str
+) -> dict[str, BaseModel]:
+    """Return the retention of each store that has its own; what it does not say is as on the others."""
+    policies: dict[str, BaseModel] = {}
+    for name, raw in zip(names, kept, strict=True):
+        if raw is not None:
+            own_place = f"{place}.{name}.{KEEP}"
+            own = table(raw, own_place, KEEP_EXAMPLE)
+            _refuse_time_zone(own, own_place)
+            refuse_unknown(own, words_of(RetentionPolicy), own_place)
+            policies[name] = validated(RetentionPolicy, {**retention, **own}, own_place)
+    return policies
 
 
 def _client(raw: Any, place: str, base: Path) -> BaseModel | None:
@@ -171,14 +224,22 @@ def _recipient(key: Any, base: Path) -> Any:
     return str(path) if path.exists() or "/" in key or key.endswith((".asc", ".gpg")) else key
 
 
-def _models(kinds: Mapping[str, type[BaseModel]], raw: Any, place: str, base: Path) -> list[BaseModel]:
-    """Return the stores or alerts of a list, each of its own kind."""
+def _models(
+    kinds: Mapping[str, type[BaseModel]], raw: Any, place: str, base: Path, also: Collection[str] = ()
+) -> list[Any]:
+    """Return the stores or alerts of a list, each of its own kind.
+
+    Args:
+        also: Keys that such a table may have beside the kind's own.
+    """
     word = place.rpartition(".")[2]
     models = []
     for number, each in enumerate(listed(raw, place, f"[[plans.NAME.{word}]]"), start=1):
         data = table(each, f"{place}.#{number}", f"[[plans.NAME.{word}]]")
         own_place = f"{place}.{data.get('name') or f'#{number}'}"
-        models.append(_model(_kind_of(data, kinds, own_place), data, own_place, base))
+        kind = _kind_of(data, kinds, own_place)
+        refuse_unknown(data, words_of(kind) | {*also}, own_place)
+        models.append(_model(kind, data, own_place, base))
     return models
 
 
@@ -195,8 +256,8 @@ def _model(model: type[BaseModel], raw: Mapping[str, Any], place: str, base: Pat
     """Return a model of a table's words, its paths and references made absolute."""
     refuse_unknown(raw, words_of(model), place)
     data = _with_absolute_references(raw, base)
-    if "path" in data:
-        data["path"] = _absolute(data["path"], base)
+    for field in OWN_PATHS & data.keys():
+        data[field] = _absolute(data[field], base)
     return validated(model, data, place)
 
 

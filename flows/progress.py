@@ -27,11 +27,13 @@ class Progress:
         what: What is counted, for a person: "dump", "restore".
         expected: The likely total in `unit`; it may be wrong, or 0 if nobody knows.
         unit: "bytes" or "rows".
+        where: On which destination, if there are several to be done one after the other.
     """
 
     what: str
     expected: int
     unit: str = "bytes"
+    where: str = ""
     done: int = 0
     finished: bool = False
     begun: threading.Event = field(default_factory=threading.Event, repr=False)
@@ -47,6 +49,11 @@ class Progress:
         """Take over how far a step says that it has come."""
         with self._lock:
             self.done, self.expected = done, expected
+
+    @property
+    def title(self) -> str:
+        """What is done and where, for a person."""
+        return f"{self.what} {self.where}".rstrip()
 
     @property
     def percent(self) -> float:

@@ -1,34 +1,80 @@
 """The story of a prune: decide on each destination by its own catalogue, then delete, manifests first."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from itertools import pairwise
 
 from prefect import flow
 
-from blocks.errors import StoreError
+from blocks.errors import StoreError, StoreLocked
 from blocks.stores import Store
-from flows import hooks, reports
+from flows import hooks, outcomes, reports
 from flows.catalogue import Copy, read_store
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
-from flows.core.retention import GRACE, litter, prunable
+from flows.core.retention import GRACE, litter, prunable, retained
+from flows.locks import APPEND_ONLY, why_undeletable
+from flows.owed import owed_to
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
+from flows.removing import delete_backup, delete_objects
+from flows.scrub_records import superseded_records
 from flows.scrubbing import scrubbed
+from flows.sources import refuse_unacknowledged
+
+Failures = list[StoreError | PruneRefused]
 
 
 @dataclass
 class Pruned:
-    """What happened, or in a dry run would happen, on one destination."""
+    """What happened, or in a dry run would happen, on one destination.
+
+    Kept is also what no rule keeps but the store does not let go of yet, unfinished backups included.
+
+    Args:
+        error: What ended it on this destination; empty if it went to its end.
+    """
 
     destination: str
+    error: str = ""
     deleted: list[BackupId] = field(default_factory=list)
     kept: dict[BackupId, list[str]] = field(default_factory=dict)
     litter: list[BackupId] = field(default_factory=list)
     pending: int = 0
+    records: int = 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A destination as it was found.
+
+    Args:
+        lacked: What each destination of the plan has yet to get, by its name.
+        now: The store's clock.
+    """
+
+    plan: BackupPlan
+    store: Store
+    copies: Mapping[BackupId, Copy]
+    lacked: Mapping[str, Collection[BackupId]]
+    now: datetime
+
+    @property
+    def committed(self) -> dict[BackupId, Copy]:
+        return {identifier: copy for identifier, copy in self.copies.items() if copy.committed}
+
+    def began_before_newest(self, identifier: BackupId) -> bool:
+        """Return whether an upload cannot be of a backup that merely takes longer than the grace period."""
+        newest = max(self.committed, default=None)
+        return newest is not None and naming.started_at(identifier) <= naming.started_at(newest)
+
+    def lacked_by(self, identifier: BackupId) -> list[str]:
+        """Return the other destinations that have yet to get a backup."""
+        return [
+            name for name, wanted in self.lacked.items() if identifier in wanted and name != self.store.name
+        ]
 
 
 @flow(name="prune", on_failure=[hooks.alert], on_crashed=[hooks.alert])
@@ -41,9 +87,8 @@ def prune(plan: str, dry_run: bool = False) -> list[Pruned]:
         dry_run: Only say what would be deleted.
     """
     loaded = load_plan(plan)
-    pruned = prune_plan(loaded, own=None, dry_run=dry_run)
-    reports.publish_prune(loaded, pruned, dry_run)
-    return pruned
+    with outcomes.told_to(lambda done: reports.publish_prune(loaded, done, dry_run)):
+        return prune_plan(loaded, own=None, dry_run=dry_run)
 
 
 def prune_plan(
@@ -53,122 +98,181 @@ def prune_plan(
     own: BackupId | None,
     dry_run: bool = False,
 ) -> list[Pruned]:
-    """Prune every destination; one that fails does not keep the others from it.
+    """Prune every destination; what fails on one or with one backup does not keep the others from it.
+
+    What another destination has yet to get stays, too; one that does not answer is taken to lack everything.
 
     Args:
-        stores: Only these destinations, instead of all of the plan's.
+        stores: Only these destinations, instead of all of the plan's; the others are not asked.
         own: The backup of the run that prunes, which is never deleted.
 
     Raises:
-        ExceptionGroup: What failed on which destination, after all were tried.
+        ExceptionGroup: What failed, after all was tried.
     """
-    done, failures = [], []
-    for store in plan.stores if stores is None else stores:
-        try:
-            done.append(_prune_store(plan, store, own, dry_run))
-        except (StoreError, PruneRefused) as error:
-            failures.append(error)
-    if len(failures) == 1:
-        raise failures[0]
-    if failures:
-        raise ExceptionGroup(f"pruning {plan.name} failed on {len(failures)} destinations", failures)
-    return done
-
-
-def _prune_store(plan: BackupPlan, store: Store, own: BackupId | None, dry_run: bool) -> Pruned:
-    copies = {copy.backup_id: copy for copy in read_store(store, plan.name)}
-    committed = {identifier: copy for identifier, copy in copies.items() if copy.committed}
-    refuse_unacknowledged(plan, store, committed.values())
-    store_now = store.now()
-    decision = prunable(
-        [copy.entry for copy in committed.values() if copy.manifest],
-        plan.policy,
-        now=datetime.now(UTC),
-        modified_at={identifier: copy.newest_object_at for identifier, copy in committed.items()},
-        store_now=store_now,
-        own=own,
-    )
-    pruned = Pruned(store.name, kept=decision.kept)
-    for copy in committed.values():
-        if not copy.manifest:
-            pruned.kept[copy.backup_id] = [f"not understood, so never deleted: {copy.problem}"]
-    for identifier in decision.deletable:
-        if dry_run or _delete_unheld(plan, store, committed[identifier]):
-            pruned.deleted.append(identifier)
-        else:
-            pruned.kept[identifier] = ["held meanwhile"]
-    pruned.litter = litter(
-        {identifier: copy.newest_object_at for identifier, copy in copies.items()},
-        committed.keys(),
-        store_now,
-    )
-    # What began after the newest backup may be one that takes longer than the grace period.
-    newest = max(committed, default=None)
-    pruned.litter = [
-        identifier
-        for identifier in pruned.litter
-        if _began_before(identifier, newest) and not copies[identifier].holds
-    ]
-    if not dry_run:
-        for identifier in pruned.litter:
-            _delete_objects(plan, store, identifier, copies[identifier].sizes)
-    pruned.pending = _clear_pending(plan, store, newest, store_now, dry_run)
-    return pruned
-
-
-def refuse_unacknowledged(plan: BackupPlan, store: Store, committed: Iterable[Copy]) -> None:
-    """Raise `PruneRefused` if two databases' backups share the prefix and nobody said that this is right."""
-    manifests = sorted((copy.manifest for copy in committed if copy.manifest), key=lambda m: m.backup_id)
-    acknowledged = {manifest.source for manifest in manifests if manifest.new_source}
-    for previous, manifest in pairwise(manifests):
-        if manifest.source != previous.source and manifest.source not in acknowledged:
-            raise PruneRefused(
-                f"{store.name} holds backups of two databases under the plan {plan.name}:"
-                f" {previous.backup_id} and {manifest.backup_id}",
-                "give each database a plan of its own; if one replaced the other, back up with --new-source",
-            )
-
-
-def _delete_unheld(plan: BackupPlan, store: Store, copy: Copy) -> bool:
-    """Delete a backup, manifest first, unless somebody put a hold on it since; return whether it is gone."""
-    prefix = naming.backup_prefix(plan.name, copy.backup_id)
-    if any(True for _ in store.list(f"{prefix}holds/")):
-        return False
-    delete_backup(plan, store, copy)
-    return True
-
-
-def delete_backup(plan: BackupPlan, store: Store, copy: Copy) -> None:
-    """Delete one backup: its manifest first, so that whatever happens next, no half of it looks whole."""
-    store.delete(naming.manifest_key(plan.name, copy.backup_id))
-    _delete_objects(plan, store, copy.backup_id, copy.sizes)
-
-
-def _delete_objects(plan: BackupPlan, store: Store, identifier: BackupId, names: Iterable[str]) -> None:
-    for name in sorted(names):
-        store.delete(naming.object_key(plan.name, identifier, name))
-
-
-def _clear_pending(
-    plan: BackupPlan, store: Store, newest: BackupId | None, store_now: datetime, dry_run: bool
-) -> int:
-    """Abort the uploads of dead runs, older than the grace period and the newest backup; return how many."""
-    old = [
-        upload
-        for upload in store.pending(naming.plan_prefix(plan.name))
-        if store_now - upload.started_at > GRACE
-        and ((split := naming.split_key(plan.name, upload.key)) is None or _began_before(split[0], newest))
-    ]
-    if not dry_run:
-        for upload in old:
-            store.abort_pending(upload)
-    return len(old)
-
-
-def _began_before(identifier: BackupId, newest: BackupId | None) -> bool:
-    return newest is not None and naming.started_at(identifier) <= naming.started_at(newest)
+    failures: Failures = []
+    asked = plan.stores if stores is None else stores
+    done = {store.name: Pruned(store.name) for store in asked}
+    catalogues = _catalogues(plan, asked, done, failures)
+    lacked = {store.name: owed_to(plan, store, catalogues).keys() for store in plan.stores}
+    for store in asked:
+        if store.name in catalogues:
+            try:
+                found = _Found(plan, store, catalogues[store.name], lacked, store.now())
+                _prune_store(found, done[store.name], own, dry_run, failures)
+            except (StoreError, PruneRefused) as error:
+                done[store.name].error = error.message
+                failures.append(error)
+    outcomes.tell(list(done.values()))
+    outcomes.raise_all(f"pruning {plan.name}", failures)
+    return list(done.values())
 
 
 def pruned_rows(pruned: Iterable[Pruned]) -> list[dict[str, object]]:
     """Return what `pgsalvo prune --json` prints of each destination."""
     return [asdict(destination) for destination in pruned]
+
+
+def _catalogues(
+    plan: BackupPlan, stores: Iterable[Store], done: Mapping[str, Pruned], failures: Failures
+) -> dict[str, dict[BackupId, Copy]]:
+    found = {}
+    for store in stores:
+        try:
+            found[store.name] = {copy.backup_id: copy for copy in read_store(store, plan.name)}
+        except StoreError as error:
+            done[store.name].error = error.message
+            failures.append(error)
+    return found
+
+
+def _prune_store(
+    found: _Found, pruned: Pruned, own: BackupId | None, dry_run: bool, failures: Failures
+) -> None:
+    """Prune one destination; what it refuses to delete is added to `failures`."""
+    if found.store.append_only:
+        _keep_everything(found, pruned)
+        return
+    refuse_unacknowledged(found.plan, found.store, found.committed.values())
+    _prune_backups(found, pruned, own, dry_run, failures)
+    _clear_litter(found, pruned, dry_run, failures)
+    with _collected(failures):
+        pruned.pending = _clear_pending(found, dry_run)
+    present = found.committed.keys() - set(pruned.deleted)
+    pruned.records = _clear_records(
+        found.store, superseded_records(found.store, found.plan.name, present), dry_run
+    )
+
+
+def _keep_everything(found: _Found, pruned: Pruned) -> None:
+    entries = (copy.entry for copy in found.committed.values() if copy.manifest)
+    reasons = retained(entries, found.plan.policy_of(found.store))
+    newest_first = sorted(found.committed, reverse=True)
+    pruned.kept = {identifier: [*reasons.get(identifier, ()), APPEND_ONLY] for identifier in newest_first}
+    for copy in _litter(found):
+        pruned.kept[copy.backup_id] = ["never finished", APPEND_ONLY]
+
+
+def _prune_backups(
+    found: _Found, pruned: Pruned, own: BackupId | None, dry_run: bool, failures: Failures
+) -> None:
+    decision = prunable(
+        [copy.entry for copy in found.committed.values() if copy.manifest],
+        found.plan.policy_of(found.store),
+        now=datetime.now(UTC),
+        modified_at={identifier: copy.newest_object_at for identifier, copy in found.committed.items()},
+        store_now=found.now,
+        own=own,
+    )
+    pruned.kept |= decision.kept
+    for copy in found.committed.values():
+        if not copy.manifest:
+            pruned.kept[copy.backup_id] = [f"not understood, so never deleted: {copy.problem}"]
+    for identifier in decision.deletable:
+        with _collected(failures):
+            if kept := _kept_or_deleted(found, found.copies[identifier], dry_run):
+                pruned.kept[identifier] = [kept]
+            else:
+                pruned.deleted.append(identifier)
+
+
+def _kept_or_deleted(found: _Found, copy: Copy, dry_run: bool) -> str:
+    """Delete a backup unless it is lacked elsewhere, locked, or held since; return why it is kept."""
+    if names := found.lacked_by(copy.backup_id):
+        return f"not yet on {' and '.join(names)}"
+    if why := why_undeletable(found.plan.name, copy, found.now):
+        return why
+    if dry_run:
+        return ""
+    prefix = naming.backup_prefix(found.plan.name, copy.backup_id)
+    if any(True for _ in copy.store.list(f"{prefix}holds/")):
+        return "held meanwhile"
+    return delete_backup(found.plan, copy)
+
+
+def _clear_litter(found: _Found, pruned: Pruned, dry_run: bool, failures: Failures) -> None:
+    for copy in _litter(found):
+        with _collected(failures):
+            if why := why_undeletable(found.plan.name, copy, found.now) or _taken_up(found, copy):
+                pruned.kept[copy.backup_id] = ["never finished", why]
+                continue
+            if not dry_run:
+                delete_objects(found.plan, copy)
+            pruned.litter.append(copy.backup_id)
+
+
+def _litter(found: _Found) -> list[Copy]:
+    """Return what killed runs left, oldest first."""
+    written_at = {identifier: copy.newest_object_at for identifier, copy in found.copies.items()}
+    return [
+        found.copies[identifier]
+        for identifier in litter(written_at, found.committed, found.now)
+        if found.began_before_newest(identifier) and not found.copies[identifier].holds
+    ]
+
+
+def _taken_up(found: _Found, copy: Copy) -> str:
+    """Look again whether a sync is completing what a killed run left, or has; "" if not."""
+    prefix = naming.backup_prefix(found.plan.name, copy.backup_id)
+    manifest = naming.manifest_key(found.plan.name, copy.backup_id)
+    for present in copy.store.list(prefix):
+        if present.key == manifest or found.now - present.modified_at < GRACE:
+            return "taken up meanwhile"
+    return ""
+
+
+@contextmanager
+def _collected(failures: Failures) -> Iterator[None]:
+    """Note a refusal and let the next be tried; a destination that is gone is not asked again."""
+    try:
+        yield
+    except StoreError as error:
+        if error.transient:
+            raise
+        failures.append(error)
+
+
+def _clear_pending(found: _Found, dry_run: bool) -> int:
+    """Abort the uploads of dead runs, older than the grace period and the newest backup; return how many."""
+    plan = found.plan.name
+    old = [
+        upload
+        for upload in found.store.pending(naming.plan_prefix(plan))
+        if found.now - upload.started_at > GRACE
+        and ((split := naming.split_key(plan, upload.key)) is None or found.began_before_newest(split[0]))
+    ]
+    if not dry_run:
+        for upload in old:
+            found.store.abort_pending(upload)
+    return len(old)
+
+
+def _clear_records(store: Store, keys: Sequence[str], dry_run: bool) -> int:
+    """Delete the records of scrubs that tell nothing any more, where they may be deleted; return how many."""
+    if dry_run:
+        return len(keys)
+    cleared = 0
+    for key in keys:
+        with suppress(StoreLocked):
+            store.delete(key)
+            cleared += 1
+    return cleared

@@ -5,7 +5,7 @@ work: if Prefect's API is gone, a warning says so and the backup counts all the 
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,11 @@ from flows import verification_report
 from flows.beside import beside, logger
 from flows.catalogue import Backup, Copy, committed_backups, read_store
 from flows.core.manifest import Manifest
+from flows.core.read_back import told_of
 from flows.core.retention import retained
+from flows.core.verification import Verdict
+from flows.destinations import Destinations
+from flows.locks import APPEND_ONLY
 from flows.markdown import escaped, moment, table
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
@@ -26,6 +30,8 @@ from flows.proof import Proof
 if TYPE_CHECKING:
     from flows.core.comparison import Comparison
     from flows.prune import Pruned
+    from flows.scrub import Scrubbed
+    from flows.sync import Synced
 
 
 _listeners: list[Callable[[str], None]] = []
@@ -37,19 +43,20 @@ def listen(listener: Callable[[str], None]) -> None:
 
 
 def publish_backup(
-    plan: BackupPlan, manifest: Manifest, stores: Iterable[Store], warnings: Iterable[str]
+    plan: BackupPlan, manifest: Manifest, destinations: Destinations, warnings: Iterable[str]
 ) -> None:
-    """Publish the report of a backup.
-
-    Args:
-        stores: The destinations that hold it.
-    """
+    """Publish the report of a backup, on the destinations that hold it."""
     timings = manifest.timings
     lines = [
         f"# Backup {manifest.backup_id}",
         "",
         f"The database as it was at {moment(manifest.snapshot_at)}, {human_bytes(manifest.size_bytes)},"
-        f" on {', '.join(store.location for store in stores)}.",
+        f" on {', '.join(store.location for store in destinations.live)}.",
+        "",
+        *(
+            f"- {escaped(store.name)}: {told_of(destinations.checks.get(store.name, ()))}"
+            for store in destinations.live
+        ),
         "",
         *table(
             ("archive", "size", "before compression", "SHA-256"),
@@ -70,7 +77,7 @@ def publish_backup(
             else " **globals.sql holds no passwords**: the role may not read them."
         ),
         "",
-        *(f"- ⚠️ {warning}" for warning in warnings),
+        *(f"- ⚠️ {warning}" for warning in [*warnings, *destinations.warnings]),
         "",
         f"**Next:** `pgsalvo verify {plan.name} {manifest.backup_id}` proves it.",
     ]
@@ -108,6 +115,7 @@ def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -
             "",
             f"{len(destination.deleted)} backups deleted, {len(destination.kept)} kept,"
             f" {len(destination.litter)} unfinished ones and {destination.pending} broken uploads cleared.",
+            *_broken_off(destination.error),
             "",
             *table(
                 ("backup", "what", "why"),
@@ -121,6 +129,55 @@ def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -
     _publish(f"{plan.name}-prune", "\n".join(lines), f"Prune of {plan.name}")
 
 
+def publish_sync(plan: BackupPlan, synced: Sequence["Synced"]) -> None:
+    """Publish what was copied to which destination, and what it still lacks."""
+    lines = [f"# Synced {plan.name}", ""]
+    for destination in synced:
+        lines += [
+            f"## {destination.destination}",
+            "",
+            f"{len(destination.copied)} backups copied, {len(destination.lacking)} still lacking.",
+            *_broken_off(destination.error),
+            "",
+            *table(
+                ("backup", "what", "size", "from or why"),
+                [
+                    (
+                        copied.backup_id,
+                        "healed" if copied.healed else "copied",
+                        human_bytes(copied.size_bytes),
+                        escaped("; ".join(filter(None, (", ".join(copied.sources), copied.checked)))),
+                    )
+                    for copied in destination.copied
+                ]
+                + [
+                    (identifier, "⚠️ lacking", "", escaped(why))
+                    for identifier, why in destination.lacking.items()
+                ],
+            ),
+        ]
+    _publish(f"{plan.name}-sync", "\n".join(lines), f"Sync of {plan.name}")
+
+
+def publish_scrub(plan: BackupPlan, scrubbed: Sequence["Scrubbed"]) -> None:
+    """Publish how much was read again on each destination, and what is damaged."""
+    lines = [f"# Scrubbed {plan.name}", ""]
+    for destination in scrubbed:
+        lines += [
+            f"## {destination.destination}",
+            "",
+            f"{destination.read} of {destination.archives} archives read again,"
+            f" {human_bytes(destination.read_bytes)}; {len(destination.damaged)} backups are damaged.",
+            *_broken_off(destination.error),
+            "",
+            *table(
+                ("backup", "what is wrong"),
+                [(identifier, escaped(problem)) for identifier, problem in destination.damaged.items()],
+            ),
+        ]
+    _publish(f"{plan.name}-scrub", "\n".join(lines), f"Scrub of {plan.name}")
+
+
 def publish_catalogue(plan: BackupPlan) -> None:
     """Publish the plan's catalogue as a table."""
 
@@ -131,7 +188,7 @@ def publish_catalogue(plan: BackupPlan) -> None:
                 "size": human_bytes(int(str(row["size_bytes"]))),
                 "verdict": row["verdict"] or "not verified",
                 "label": row["label"],
-                "on": ", ".join(row["destinations"]),  # type: ignore[arg-type]
+                "on": ", ".join(marked(copy) for copy in row["copies"]),  # type: ignore[attr-defined]
                 "kept because": "; ".join(row["kept_because"]),  # type: ignore[arg-type]
             }
             for row in catalogue_rows(plan, read_all(plan))
@@ -175,8 +232,10 @@ def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str
     kept: dict[str, set[str]] = {}
     for store in plan.stores:
         copies = [copy for backup in backups if (copy := backup.copy_on(store.name)) and copy.manifest]
-        for identifier, reasons in retained([copy.entry for copy in copies], plan.policy).items():
+        for identifier, reasons in retained([copy.entry for copy in copies], plan.policy_of(store)).items():
             kept.setdefault(identifier, set()).update(reasons)
+        for copy in copies if store.append_only else ():
+            kept.setdefault(copy.backup_id, set()).add(APPEND_ONLY)
     return [
         {
             "backup_id": backup.backup_id,
@@ -186,11 +245,26 @@ def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str
             "verdict": backup.verdict,
             "holds": sorted({hold for copy in backup.copies for hold in copy.holds}),
             "destinations": [copy.store.name for copy in backup.copies],
+            "copies": [
+                {"destination": copy.store.name, "verdict": copy.verdict, "problem": copy.problem}
+                for copy in backup.copies
+            ],
             "kept_because": sorted(kept.get(backup.backup_id, set())),
             "problems": backup.problems,
         }
         for backup in backups
     ]
+
+
+def marked(copy: Mapping[str, object]) -> str:
+    """Return the name of a row's copy, marked if it is damaged or failed."""
+    bad = copy["problem"] or copy["verdict"] == Verdict.FAILED
+    return f"{copy['destination']} ✗" if bad else str(copy["destination"])
+
+
+def _broken_off(error: str) -> Sequence[str]:
+    """Return the lines that tell what ended a run on one destination."""
+    return ("", f"⚠️ {escaped(error)}") if error else ()
 
 
 def _publish(key: str, markdown: str, description: str) -> None:

@@ -35,6 +35,8 @@ from flows.tasks import inbound
 from flows.tasks.inbound import Target
 from flows.tasks.options import performed, threads
 
+MOST_TRUSTED = (Verdict.VERIFIED, None, Verdict.UNVERIFIABLE, Verdict.FAILED)
+
 
 @flow(
     name="restore",
@@ -52,7 +54,7 @@ def restore(
         plan: Name of the backup plan.
         into: The target: a conninfo or URL without a password, or where one lies, such as env:TARGET_URL.
         backup: A backup's id, or "latest".
-        destination: Name of the store to read from; if empty, the first that holds the backup.
+        destination: Name of the store to read from; if empty, one whose copy is verified, or the first.
         with_globals: Run globals.sql first: it creates the source's roles on the target's server.
     """
     loaded = load_plan(plan)
@@ -87,6 +89,7 @@ def target_database(into: str) -> PostgresDatabase:
 
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
+    """Return the whole copy to restore: without a wish a verified one, if there is any."""
     backup = find(reports.read_destination(plan, destination), wanted)
     whole = [copy for copy in backup.copies if not copy.problem]
     if not whole:
@@ -94,7 +97,7 @@ def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
             f"backup {backup.backup_id} is damaged: {backup.copies[0].problem}",
             "pgsalvo list shows the others",
         )
-    return whole[0]
+    return min(whole, key=lambda copy: MOST_TRUSTED.index(copy.verdict))
 
 
 def _refuse_occupied(target: PostgresDatabase) -> None:

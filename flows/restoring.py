@@ -1,5 +1,6 @@
 """The steps of a restore in their order, the same for the scratch server and for a person's own target."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,14 +8,16 @@ from blocks.archive_restore import RestoreOutcome, archive_head
 from blocks.gpg_program import UnlockedKey
 from blocks.spool import SpoolDirectory
 from flows.catalogue import Copy
-from flows.core.errors import BackupError
+from flows.core.errors import BackupError, ChecksumMismatch
 from flows.core.facts import Facts
-from flows.core.manifest import ArchiveKind, Manifest
+from flows.core.manifest import Archive, ArchiveKind, Manifest
 from flows.core.sampling import EVERYTHING, Portion
 from flows.progress import Progress, shown
 from flows.tasks import inbound
 from flows.tasks.inbound import Target
 from flows.tasks.options import performed
+
+OnDamage = Callable[[Manifest, Archive], None]
 
 
 @dataclass(frozen=True)
@@ -30,8 +33,13 @@ class Fetched:
         return self.paths[self.manifest.archive(kind).name]
 
 
-def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
+def fetched(
+    copy: Copy, key: UnlockedKey, spool: SpoolDirectory, on_damage: OnDamage = lambda *_: None
+) -> Fetched:
     """Fetch every archive of a backup, and open its facts.
+
+    Args:
+        on_damage: Is told of an archive that is not what the manifest says.
 
     Raises:
         BackupError: The manifest cannot be trusted, an archive is damaged, or the facts are another backup's.
@@ -41,11 +49,26 @@ def fetched(copy: Copy, key: UnlockedKey, spool: SpoolDirectory) -> Fetched:
         raise BackupError(f"backup {copy.backup_id} on {copy.store.name} cannot be trusted: {copy.problem}")
     with shown(Progress("fetch", manifest.size_bytes)) as progress:
         paths = {
-            archive.name: performed(inbound.fetch, copy, manifest, archive, spool, progress)
+            archive.name: _fetched(copy, manifest, archive, spool, progress, on_damage)
             for archive in manifest.archives
         }
     facts = performed(inbound.open_facts, paths[manifest.archive("facts").name], key, manifest)
     return Fetched(manifest, paths, facts)
+
+
+def _fetched(
+    copy: Copy,
+    manifest: Manifest,
+    archive: Archive,
+    spool: SpoolDirectory,
+    progress: Progress,
+    on_damage: OnDamage,
+) -> Path:
+    try:
+        return performed(inbound.fetch, copy, manifest, archive, spool, progress)
+    except ChecksumMismatch:
+        on_damage(manifest, archive)
+        raise
 
 
 def restored(

@@ -18,25 +18,33 @@ from flows.plan import BackupPlan
 NIGHTLY = "back-up/nightly"
 WEEKLY = "verify/weekly"
 DAILY = "prune/daily"
+SYNC = "sync/daily"
+SCRUB = "scrub/weekly"
 VERIFY_CRON = "0 4 * * 0"
 PRUNE_CRON = "0 5 * * *"
+SYNC_CRON = "30 3 * * *"
+SCRUB_CRON = "0 6 * * 6"
 
 ANSWER_SECONDS = 5.0
 RUNS_A_PAGE = 200
-COMMANDS = {NIGHTLY: "backup", WEEKLY: "verify", DAILY: "prune"}
+COMMANDS = {NIGHTLY: "backup", WEEKLY: "verify", DAILY: "prune", SYNC: "sync", SCRUB: "scrub"}
 
 
 def wanted_schedules(plan: BackupPlan) -> dict[str, str]:
     """Return the deployments that run a plan by a schedule, each with its cron expression.
 
     A verification or prune that follows each backup needs none. A plan that leaves it to the database's
-    size when to verify gets a weekly one, for a large database has no other.
+    size when to verify gets a weekly one, for a large database has no other. What is backed up by hand only
+    is also synced and scrubbed by hand.
     """
     by_itself = VERIFY_CRON if plan.verify.secret_key else "never"
+    by_schedule = plan.schedule != "never"
     crons = {
         NIGHTLY: plan.schedule,
         WEEKLY: by_itself if plan.verify.schedule == "auto" else plan.verify.schedule,
         DAILY: PRUNE_CRON if plan.prune == "separate" else "after-backup",
+        SYNC: SYNC_CRON if by_schedule and len(plan.stores) > 1 else "never",
+        SCRUB: SCRUB_CRON if by_schedule and plan.scrub_days else "never",
     }
     return {deployment: cron for deployment, cron in crons.items() if cron not in ("never", "after-backup")}
 

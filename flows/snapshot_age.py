@@ -25,7 +25,8 @@ def alarmed_when_old(
         cause=f"the dump's snapshot is older than {plan.snapshot_limit_minutes:g} minutes;"
         " until the dump ends, VACUUM removes nothing that died since",
         address=address,
-        next_step="see what slows pg_dump in pg_stat_activity; the plan's limit is snapshot_limit_minutes",
+        next_step="see what slows pg_dump in pg_stat_activity, or which destination it waits for if"
+        " spool_max_bytes is set; the plan's limit is snapshot_limit_minutes",
     )
 
     def tell() -> None:

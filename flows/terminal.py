@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 from prefect.logging.configuration import setup_logging
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
@@ -79,26 +80,34 @@ def check_line(check: Check) -> str:
 
 
 def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]) -> Table:
-    """Return the catalogue as a person reads it, newest first."""
-    table = Table(title=f"Backups of {plan}", title_justify="left")
-    for column in ("backup", "size", "verdict", "on", "kept because", "label"):
-        table.add_column(column, overflow="fold", no_wrap=column == "backup")
+    """Return the catalogue as a person reads it, newest first, also in a terminal of 80 columns."""
+    table = Table(title=f"Backups of {plan}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ("backup", "size", "verdict", "on", "kept because"):
+        table.add_column(column, no_wrap=column in ("backup", "size", "on"))
     for row in rows:
         verdict = row["verdict"]
-        problems = [f"[red]{escape(problem)}[/]" for problem in row["problems"]]
+        label = [f"[italic]{escape(row['label'])}[/]"] if row["label"] else []
         table.add_row(
             row["backup_id"],
             sizes[row["backup_id"]],
             f"[{VERDICTS[verdict]}]{verdict or 'not verified'}[/]",
-            ", ".join(row["destinations"]),
-            "\n".join([*problems, escape("; ".join(row["kept_because"]))]),
-            escape(row["label"]),
+            "\n".join(reports.marked(copy) for copy in row["copies"]),
+            "\n".join([*label, *map(escape, row["kept_because"])]),
         )
     return table
 
 
+def problem_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what is wrong with which copy, a line each."""
+    return [
+        f"{SIGNS['error']} {row['backup_id']} on {escape(problem)}"
+        for row in rows
+        for problem in row["problems"]
+    ]
+
+
 def _announce(shown: progress.Progress) -> None:
-    err.print(f"{shown.what} …")
+    err.print(f"{shown.title} …", markup=False)
 
 
 def _draw(shown: progress.Progress) -> None:
@@ -115,7 +124,7 @@ def _draw_until_done(shown: progress.Progress) -> None:
         TimeElapsedColumn(),
     )
     with RichProgress(*columns, console=err, transient=False) as bars:
-        task: TaskID = bars.add_task(f"{shown.what:<8}", total=100.0, done="")
+        task: TaskID = bars.add_task(f"{escape(shown.title):<8}", total=100.0, done="")
         while not shown.ended.wait(TICK_SECONDS):
             bars.update(task, completed=shown.percent, done=shown.done_text)
         bars.update(task, completed=shown.percent, done=shown.done_text)
@@ -133,8 +142,45 @@ def prune_table(pruned: list[Any], dry_run: bool) -> Table:
             table.add_row(destination.destination, identifier, "[red]deleted[/]", "no rule keeps it")
         for identifier in destination.litter:
             table.add_row(destination.destination, identifier, "[red]deleted[/]", "never finished")
+        if destination.error:
+            table.add_row(destination.destination, "", "[red]broken off[/]", escape(destination.error))
         if destination.pending:
             table.add_row(
-                destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "broken off"
+                destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "never finished"
             )
+    return table
+
+
+def sync_table(synced: list[Any]) -> Table:
+    """Return what each destination got and from where."""
+    table = Table(title="Synced", title_justify="left")
+    for column in ("on", "backup", "what", "from or why"):
+        table.add_column(column, overflow="fold", no_wrap=column == "backup")
+    for destination in synced:
+        for copied in destination.copied:
+            what = "[green]healed[/]" if copied.healed else "[green]copied[/]"
+            table.add_row(destination.destination, copied.backup_id, what, escape(", ".join(copied.sources)))
+        for identifier, why in destination.lacking.items():
+            table.add_row(destination.destination, identifier, "[red]lacking[/]", escape(why))
+        if destination.error:
+            table.add_row(destination.destination, "", "[red]not read[/]", escape(destination.error))
+        elif not destination.copied and not destination.lacking:
+            table.add_row(destination.destination, "", "[dim]nothing is lacking[/]", "")
+    return table
+
+
+def scrub_table(scrubbed: list[Any]) -> Table:
+    """Return how much was read again on each destination, and what is wrong there."""
+    table = Table(title="Scrubbed", title_justify="left")
+    for column in ("on", "archives read", "size", "what is wrong"):
+        table.add_column(column, overflow="fold")
+    for destination in scrubbed:
+        wrong = [f"{identifier}: {problem}" for identifier, problem in destination.damaged.items()]
+        wrong += [destination.error] if destination.error else []
+        table.add_row(
+            destination.destination,
+            f"{destination.read} of {destination.archives}",
+            progress.human_bytes(destination.read_bytes),
+            f"[red]{escape(chr(10).join(wrong))}[/]" if wrong else "[green]nothing[/]",
+        )
     return table

@@ -3,6 +3,7 @@
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal
 
 from prefect import flow
@@ -17,22 +18,28 @@ from blocks.errors import (
     ProgramError,
     ScratchError,
     SpoolFull,
+    StoreError,
     StreamDamaged,
 )
 from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
+from flows.beside import logger
 from flows.catalogue import Copy, find
-from flows.core.errors import BackupError, PlanError, Unverifiable, VerificationFailed
+from flows.core.errors import BackupError, ChecksumMismatch, PlanError, Unverifiable, VerificationFailed
 from flows.core.facts import Facts
+from flows.core.manifest import Archive, Manifest
 from flows.core.sampling import Portion, sample, with_partitions
 from flows.core.verification import Tier, Verdict
 from flows.judging import proof_of
+from flows.looking import look_again
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan, load_secret_key
+from flows.progress import Progress, shown
 from flows.proof import Proof
 from flows.proving import prove
 from flows.recording import record
 from flows.restoring import fetched
+from flows.scrub_records import write_look
 from flows.scrubbing import scrubbed
 from flows.tasks.options import threads
 
@@ -47,6 +54,7 @@ PREVENTED = (
     SpoolFull,
     Unverifiable,
 )
+LEAST_TRIED = (None, Verdict.UNVERIFIABLE, Verdict.FAILED, Verdict.VERIFIED)
 
 
 @flow(
@@ -86,10 +94,9 @@ def verify(
 
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
-    """Return the copy to verify; without a wish, a destination's whose copy is not verified yet."""
+    """Return the copy to verify: without a wish one that is whole, and of these the least tried."""
     backup = find(reports.read_destination(plan, destination), wanted)
-    unverified = [copy for copy in backup.copies if copy.verdict is not Verdict.VERIFIED]
-    return (unverified or backup.copies)[0]
+    return min(backup.copies, key=lambda copy: (bool(copy.problem), LEAST_TRIED.index(copy.verdict)))
 
 
 def _proof(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
@@ -104,17 +111,29 @@ def _proof(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
 
 def _restored_and_judged(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
     if copy.problem:
-        raise (Unverifiable if copy.unknown else BackupError)(copy.problem, copy.remedy)
+        raise (Unverifiable if copy.unknown else ChecksumMismatch)(copy.problem, copy.remedy)
     sweep(plan.spool_root)
     with (
         load_secret_key(plan.verify.secret_key).unlock() as key,
         SpoolDirectory(plan.spool_root, f"verify-{copy.backup_id}") as spool,
     ):
         began = time.monotonic()
-        backup = fetched(copy, key, spool)
+        backup = fetched(copy, key, spool, partial(_write_down, copy))
         fetch_seconds = time.monotonic() - began
         evidence = prove(backup, key, spool, plan.verify, _portion(plan, backup.facts, tier))
     return proof_of(evidence, plan.verify, fetch_seconds)
+
+
+def _write_down(copy: Copy, manifest: Manifest, archive: Archive) -> None:
+    """Write damage down, once that is certain, so that a sync heals it and a scrub looks at it again."""
+    try:
+        with shown(Progress("fetch", archive.size_bytes)) as progress:
+            look = look_again(copy, manifest, archive, progress, readings=1)
+        failure = write_look(copy.store, manifest.plan, "verify", look) if look and not look.intact else None
+    except StoreError as error:
+        failure = error
+    if failure:
+        logger.warning("damage of %s is not written down: %s", archive.name, failure.message)
 
 
 def _portion(plan: BackupPlan, facts: Facts, tier: Tier) -> Portion:

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from flows.core.errors import ManifestEdited, ManifestUnknown, ManifestUnreadable
 from flows.core.naming import BACKUP_ID_PATTERN, PLAN_NAME_PATTERN, BackupId, is_backup_id
+from flows.core.read_back import ReadBack
 
 FORMAT: Final = "pgsalvo-manifest"
 FORMAT_VERSION: Final = 1
@@ -83,6 +84,11 @@ class Manifest(_Kept):
     globals_passwords: bool = Field(description="Whether globals.sql holds the roles' password hashes.")
     restore: tuple[str, ...] = Field(description="Shell commands that restore the backup, in order.")
     timings: Timings
+    read_back: ReadBack = Field(
+        "always",
+        description="What was read back before the backup counted, on the destination where that was least: "
+        "always is everything, sample some blocks, parts nothing, as the store had checked each part.",
+    )
     checksum: Sha256 = Field("", description="SHA-256 of this document without this field.")
 
     @field_validator("backup_id")

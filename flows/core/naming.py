@@ -6,6 +6,7 @@
 <plan>/<backup_id>/verifications/<time>-<tail>-<verdict>.json
 <plan>/<backup_id>/verifications/<time>-<tail>.report.json.zst.gpg
 <plan>/<backup_id>/holds/<name>.json
+<plan>/scrubs/<time>-<tail>.json                                     what was read again, and what differed
 """
 
 import re
@@ -86,6 +87,15 @@ def verification_key(plan: str, identifier: BackupId, at: datetime, tail: str, v
 def verification_report_key(plan: str, identifier: BackupId, at: datetime, tail: str) -> str:
     name = f"verifications/{at.astimezone(UTC):{_ID_TIME}}-{tail}.report.json.zst.gpg"
     return object_key(plan, identifier, name)
+
+
+def scrubs_prefix(plan: str) -> str:
+    """Return the prefix of the records of what was read again on a destination."""
+    return f"{plan_prefix(plan)}scrubs/"
+
+
+def scrub_key(plan: str, at: datetime, tail: str) -> str:
+    return f"{scrubs_prefix(plan)}{at.astimezone(UTC):{_ID_TIME}}-{tail}.json"
 
 
 def split_key(plan: str, key: str) -> tuple[BackupId, str] | None:

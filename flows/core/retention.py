@@ -2,7 +2,8 @@
 
 Pure: whoever calls tells the clocks. A backup that failed its verification takes no slot of any tier,
 and the verified ones have tiers of their own, so that a day, week or month keeps its newest verified
-backup as well as its newest.
+backup as well as its newest. A damaged one takes no slot either, but stays as long as if it were sound:
+it may be healed, and what found the damage may have been wrong.
 """
 
 from collections import defaultdict
@@ -20,6 +21,7 @@ from flows.core.verification import Verdict
 
 GRACE = timedelta(hours=24)
 CLOCK_TOLERANCE = timedelta(hours=1)
+DAMAGED = "damaged: kept for sync to heal, or to be deleted by hand"
 _WEIGHT = {Verdict.VERIFIED: 3, Verdict.FAILED: 2, Verdict.UNVERIFIABLE: 1, None: 0}
 
 
@@ -58,12 +60,14 @@ class CatalogueEntry:
         started_at: UTC-aware.
         verdict: The one that counts of this backup; None if it was never verified.
         holds: Names of the holds that are in force.
+        damaged: Some of its bytes are known to be lost or wrong; the verdict is as if they were not.
     """
 
     backup_id: BackupId
     started_at: datetime
     verdict: Verdict | None = None
     holds: tuple[str, ...] = ()
+    damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,19 +83,25 @@ def retained(backups: Iterable[CatalogueEntry], policy: RetentionPolicy) -> dict
 
     For each period the newest backup of each of the last `keep_<period>` days, ISO weeks, months
     or years that hold one is kept; an empty period does not use up a slot. This is counted twice: over
-    all backups that did not fail, and over the verified ones alone.
+    all backups that did not fail, and over the verified ones alone. Damaged ones do not count; of them
+    those are kept that would be if none were damaged.
 
     Args:
         backups: Committed backups of one plan; any order, duplicates allowed (a backup's holds are
-            joined, and a verdict `verified` counts before `failed`, and that before any other).
+            joined, a verdict `verified` counts before `failed`, and that before any other, and damage
+            counts before soundness).
         policy: How many of each period to keep; periods are counted in its time zone.
 
     Source: restic's `forget`, without its keep-the-oldest clause.
     """
     newest_first = _newest_first(backups)
     reasons = defaultdict(list)
-    for backup_id, reason in _reasons(newest_first, policy):
+    for backup_id, reason in _reasons([entry for entry in newest_first if not entry.damaged], policy):
         reasons[backup_id].append(reason)
+    kept_if_sound = {backup_id for backup_id, _ in _reasons(newest_first, policy)}
+    for entry in newest_first:
+        if entry.damaged and entry.backup_id in kept_if_sound:
+            reasons[entry.backup_id].append(DAMAGED)
     return {entry.backup_id: reasons[entry.backup_id] for entry in newest_first if entry.backup_id in reasons}
 
 
@@ -162,6 +172,7 @@ def _newest_first(backups: Iterable[CatalogueEntry]) -> list[CatalogueEntry]:
             max(known.started_at, entry.started_at),
             max(known.verdict, entry.verdict, key=_WEIGHT.__getitem__),
             tuple(sorted({*known.holds, *entry.holds})),
+            known.damaged or entry.damaged,
         )
     return sorted(merged.values(), key=lambda entry: (entry.started_at, entry.backup_id), reverse=True)
 

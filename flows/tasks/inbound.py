@@ -18,6 +18,7 @@ from blocks.pgtools import ClientPrograms
 from blocks.postgres import Session
 from blocks.soundness import ConstraintsChecked, violated_constraints
 from blocks.spool import SpoolDirectory
+from blocks.stores.pace import paced
 from flows.catalogue import Copy
 from flows.core import facts as core_facts
 from flows.core.assertions import Assertion
@@ -54,9 +55,8 @@ def fetch(
     (spool.path / archive.name).unlink(missing_ok=True)
     target = spool.file(archive.name)
     digest = hashlib.sha256()
-    for chunk in progress.counted(
-        copy.store.get(object_key(manifest.plan, manifest.backup_id, archive.name))
-    ):
+    key = object_key(manifest.plan, manifest.backup_id, archive.name)
+    for chunk in progress.counted(paced(copy.store, copy.store.get(key))):
         digest.update(chunk)
         target.write(chunk)
     target.commit()
@@ -64,7 +64,7 @@ def fetch(
         raise ChecksumMismatch(
             f"{archive.name} of backup {manifest.backup_id} on {copy.store.name} is damaged:"
             " its checksum is not the manifest's",
-            "verify another destination or an older backup, and find out what changed this one",
+            f"pgsalvo sync {manifest.plan} heals it from another destination; find out what changes bytes",
         )
     return target.path
 

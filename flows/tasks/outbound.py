@@ -3,7 +3,6 @@
 A link that fails ends the others through its `Chain`; an upload that fails costs its destination only.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,23 +11,26 @@ from dataclasses import dataclass
 from blocks import compression, gpg
 from blocks.containers import container_error
 from blocks.dump_errors import dump_error
-from blocks.errors import WorldError
+from blocks.errors import UploadCutShort, WorldError
 from blocks.gpg_program import PreparedRecipients
 from blocks.process import Command, Process
 from blocks.snapshot import Snapshot
-from blocks.spool import Chain, Pipe, SpoolFile
+from blocks.spool import Chain, Pipe, Sink
+from blocks.spool_segments import SpoolReader
 from blocks.stores import Store
+from blocks.stores.pace import paced
 from flows.core.errors import ChecksumMismatch, ImplausibleDump
 from flows.core.facts import CatalogObject, Facts, Proof
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import BackupId, manifest_key, object_key
+from flows.core.read_back import Checked, ReadBack
 from flows.destinations import Destinations
 from flows.gathering import definitions_of, facts_of, refuse_changes
 from flows.progress import Progress
 from flows.tasks.options import is_last_try, step, transfer
+from flows.tasks.reading_back import MISMATCH_HINT, Passage, check_stored
 
 DUMP_MAGIC = b"PGDMP"
-MISMATCH_HINT = "find out what changes bytes there, the disk or the server; then back up again"
 IMPLAUSIBLE_HINT = "see whether these are PostgreSQL's own programs: pgsalvo doctor names their directory"
 
 
@@ -76,12 +78,12 @@ def encrypt(
     name: str,  # noqa: ARG001 - names the task's run
     source: Iterator[bytes],
     recipients: PreparedRecipients,
-    spool_file: SpoolFile,
+    spool: Sink,
     chain: Chain,
 ) -> Encrypted:
     """Encrypt a stream into the spool, hashing on the way; commit only after gpg said that all is well."""
     began = time.monotonic()
-    done = gpg.encrypt(source, recipients, spool_file, chain)
+    done = gpg.encrypt(source, recipients, spool, chain)
     return Encrypted(done.size_bytes, done.sha256, time.monotonic() - began)
 
 
@@ -90,17 +92,23 @@ def upload(
     name: str,  # noqa: ARG001 - names the task's run
     key: str,
     store: Store,
-    spool_file: SpoolFile,
+    source: SpoolReader,
     destinations: Destinations,
     expected_bytes: int,
+    passage: Passage | None = None,
 ) -> float:
     """Store an archive while it is still being written, and return the seconds it took.
 
-    A destination that fails for good is given up; the others go on.
+    A destination that fails for good is given up; the others go on. After a passing trouble the upload
+    begins again, if the spool still holds the archive's beginning.
+
+    Args:
+        passage: Is told what is sent, where not all of it is going to be read back.
     """
     began = time.monotonic()
-    with _given_up_on_failure(store, destinations):
-        store.put(key, spool_file.read(), expected_bytes=expected_bytes)
+    with _given_up_on_failure(store, destinations), _kept_for_another_try(source):
+        sent = passage.noted(source.read()) if passage else source.read()
+        store.put(key, paced(store, sent), expected_bytes=expected_bytes)
     return time.monotonic() - began
 
 
@@ -138,23 +146,26 @@ def facts(
 
 
 @transfer(name="checksum", run_name="checksum-{archive.name}-on-{store.name}")
-def checksum(archive: Archive, key: str, store: Store, destinations: Destinations) -> float:
-    """Read a stored object back and hash it again; return the seconds it took.
+def checksum(
+    archive: Archive,
+    key: str,
+    store: Store,
+    destinations: Destinations,
+    read_back: ReadBack = "always",
+    passage: Passage | None = None,
+) -> Checked:
+    """Check what a store holds of an archive, by reading back as much as the plan wants; tell what was done.
+
+    Args:
+        passage: What was sent there; without it all of the archive is read back.
 
     Raises:
         ChecksumMismatch: The store does not hold what was written.
     """
-    began = time.monotonic()
     with _given_up_on_failure(store, destinations):
-        digest, size = hashlib.sha256(), 0
-        for chunk in store.get(key):
-            digest.update(chunk)
-            size += len(chunk)
-        if (digest.hexdigest(), size) != (archive.sha256, archive.size_bytes):
-            raise ChecksumMismatch(
-                f"{store.name} does not hold what was written to it: {archive.name} differs", MISMATCH_HINT
-            )
-    return time.monotonic() - began
+        check = check_stored(archive, key, store, read_back, passage.hashes if passage else None)
+        destinations.note(store, check)
+    return check
 
 
 @transfer(name="commit", run_name="commit-on-{store.name}")
@@ -188,6 +199,20 @@ def _given_up_on_failure(store: Store, destinations: Destinations) -> Iterator[N
     except (WorldError, ChecksumMismatch) as error:
         if isinstance(error, ChecksumMismatch) or not error.transient or is_last_try():
             destinations.give_up(store, error)
+        raise
+
+
+@contextmanager
+def _kept_for_another_try(source: SpoolReader) -> Iterator[None]:
+    """After a passing trouble keep the archive from its beginning; `UploadCutShort` if that is gone."""
+    try:
+        yield
+    except WorldError as error:
+        if error.transient and not source.rewind():
+            raise UploadCutShort(
+                f"{error.message}; the upload cannot begin again, for the full spool let go of its beginning",
+                error.hint,
+            ) from error
         raise
 
 

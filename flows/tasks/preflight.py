@@ -67,7 +67,7 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
         )
     first_time = database_bytes * COMPRESSED_SHARE
     expected = int(max(last.size_bytes * GROWTH, first_time / 4) if last else first_time)
-    _check_disk(plan, expected)
+    _check_disk(plan, min(expected, plan.spool_max_bytes or expected))
     warnings = (
         *((warning,) if warning else ()),
         *key_warnings,
@@ -107,11 +107,11 @@ def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:
     return max(found, key=lambda manifest: manifest.backup_id, default=None), warnings
 
 
-def _check_disk(plan: BackupPlan, expected_bytes: int) -> None:
+def _check_disk(plan: BackupPlan, needed_bytes: int) -> None:
     free = free_bytes(plan.spool_root)
-    if free < expected_bytes:
+    if free < needed_bytes:
         raise SpoolFull(
             f"the spool directory {plan.spool_root} has {free >> 20} MiB free, a backup needs about"
-            f" {expected_bytes >> 20} MiB",
-            "free some space there, or set spool_directory to a larger disk",
+            f" {needed_bytes >> 20} MiB",
+            "free some space there, set spool_directory to a larger disk, or spool_max_bytes to less",
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flows.core import naming
 from flows.core.naming import BackupId
-from flows.core.retention import GRACE, CatalogueEntry, RetentionPolicy, litter, prunable, retained
+from flows.core.retention import DAMAGED, GRACE, CatalogueEntry, RetentionPolicy, litter, prunable, retained
 from flows.core.verification import Verdict
 
 EPOCH = datetime(2025, 10, 1, tzinfo=UTC)
@@ -63,6 +63,15 @@ POLICIES = st.builds(
     min_keep=st.integers(1, 4),
     time_zone=st.sampled_from(["UTC", "Europe/Madrid", "Pacific/Auckland", "America/St_Johns"]),
 )
+
+
+@st.composite
+def partly_damaged(draw: st.DrawFn) -> list[CatalogueEntry]:
+    """Histories in which any backup may be damaged, whatever its verdict."""
+    return [replace(entry, damaged=draw(st.booleans())) for entry in draw(HISTORIES)]
+
+
+DAMAGED_HISTORIES = partly_damaged()
 
 
 def sound(backups: list[CatalogueEntry]) -> list[CatalogueEntry]:
@@ -130,7 +139,7 @@ def test_never_fewer_than_min_keep_are_left(backups: list[CatalogueEntry], polic
 
 
 @fast
-@given(HISTORIES, POLICIES)
+@given(DAMAGED_HISTORIES, POLICIES)
 def test_every_kept_backup_is_one_of_them_has_its_reasons_once_and_comes_newest_first(
     backups: list[CatalogueEntry], policy: RetentionPolicy
 ) -> None:
@@ -142,7 +151,7 @@ def test_every_kept_backup_is_one_of_them_has_its_reasons_once_and_comes_newest_
 
 
 @fast
-@given(HISTORIES, POLICIES, st.randoms(use_true_random=False))
+@given(DAMAGED_HISTORIES, POLICIES, st.randoms(use_true_random=False))
 def test_order_and_duplicates_do_not_matter(
     backups: list[CatalogueEntry], policy: RetentionPolicy, random: Random
 ) -> None:
@@ -154,7 +163,7 @@ def test_order_and_duplicates_do_not_matter(
 
 
 @fast
-@given(HISTORIES, POLICIES)
+@given(DAMAGED_HISTORIES, POLICIES)
 def test_what_was_kept_is_kept_again_for_the_same_reasons(
     backups: list[CatalogueEntry], policy: RetentionPolicy
 ) -> None:
@@ -163,7 +172,7 @@ def test_what_was_kept_is_kept_again_for_the_same_reasons(
 
 
 @fast
-@given(HISTORIES, POLICIES)
+@given(DAMAGED_HISTORIES, POLICIES)
 def test_pruning_after_every_backup_leaves_what_pruning_once_leaves(
     backups: list[CatalogueEntry], policy: RetentionPolicy
 ) -> None:
@@ -179,6 +188,30 @@ def test_pruning_after_every_backup_leaves_what_pruning_once_leaves(
 @given(HISTORIES, POLICIES)
 def test_a_failed_backup_takes_no_slot(backups: list[CatalogueEntry], policy: RetentionPolicy) -> None:
     assert slots(backups, policy) == slots(sound(backups), policy)
+
+
+@fast
+@given(DAMAGED_HISTORIES, POLICIES)
+def test_no_sound_backup_is_kept_or_deleted_for_another_reason_because_of_a_damaged_one(
+    backups: list[CatalogueEntry], policy: RetentionPolicy
+) -> None:
+    whole = [entry for entry in backups if not entry.damaged]
+    damaged = {entry.backup_id for entry in backups if entry.damaged}
+    kept = retained(backups, policy)
+    assert {key: reasons for key, reasons in kept.items() if key not in damaged} == retained(whole, policy)
+
+
+@fast
+@given(DAMAGED_HISTORIES, POLICIES)
+def test_damage_deletes_nothing_that_would_be_kept_without_it_and_keeps_no_damaged_backup_longer(
+    backups: list[CatalogueEntry], policy: RetentionPolicy
+) -> None:
+    damaged = {entry.backup_id for entry in backups if entry.damaged}
+    kept = retained(backups, policy)
+    if_sound = retained([replace(entry, damaged=False) for entry in backups], policy).keys()
+    assert if_sound <= kept.keys()
+    assert kept.keys() & damaged == if_sound & damaged
+    assert all(kept[backup_id] == [DAMAGED] for backup_id in kept.keys() & damaged)
 
 
 @fast
@@ -249,7 +282,11 @@ def test_only_periods_that_hold_a_backup_use_a_slot(
 
 
 @fast
-@given(HISTORIES, POLICIES, st.sampled_from(["keep_last", "min_keep", *(f"keep_{tier}" for tier in TIERS)]))
+@given(
+    DAMAGED_HISTORIES,
+    POLICIES,
+    st.sampled_from(["keep_last", "min_keep", *(f"keep_{tier}" for tier in TIERS)]),
+)
 def test_a_larger_number_never_deletes_more(
     backups: list[CatalogueEntry], policy: RetentionPolicy, field: str
 ) -> None:
@@ -261,7 +298,7 @@ MODIFIED = st.dictionaries(st.integers(0, 24), st.integers(-48, 72).map(lambda h
 
 
 @fast
-@given(HISTORIES, POLICIES, MODIFIED, st.integers(0, 24))
+@given(DAMAGED_HISTORIES, POLICIES, MODIFIED, st.integers(0, 24))
 def test_own_young_and_undated_backups_are_never_deletable_nor_is_what_the_policy_keeps(
     backups: list[CatalogueEntry], policy: RetentionPolicy, ages: dict[int, timedelta], own_number: int
 ) -> None:
@@ -286,7 +323,7 @@ def test_own_young_and_undated_backups_are_never_deletable_nor_is_what_the_polic
 
 
 @fast
-@given(HISTORIES, POLICIES)
+@given(DAMAGED_HISTORIES, POLICIES)
 def test_a_second_prune_finds_nothing_to_delete(
     backups: list[CatalogueEntry], policy: RetentionPolicy
 ) -> None:

@@ -16,13 +16,14 @@ from deployments.bootstrap import apply, main, portable
 from deployments.deploying import make_pool
 from flows import plan_file
 from flows.plan_source import PlanSource, load_plan, load_secret_key
-from flows.schedules import DAILY, NIGHTLY, WEEKLY
+from flows.schedules import DAILY, NIGHTLY, SCRUB, SYNC, WEEKLY
 from tests.servers import keys
 from tests.servers.ports import free_port
 from tests.servers.prefect import PrefectServer
 
 PASSWORD = "hunter2-of-the-database"
 PREFECT = PlanSource("prefect")
+TWO = '[{ name = "a", kind = "local", path = "a" }, { name = "b", kind = "local", path = "b" }]'
 WEBHOOK = "https://hooks.slack.com/services/T0/B0/hunter2-of-slack"
 
 
@@ -86,8 +87,8 @@ def test_a_second_time_changes_nothing(server: PrefectServer, plans: PlansFile) 
     assert {word for word, _ in again} <= {"unchanged", "kept"}
     assert [thing for _, thing in again] == first
     assert stored_texts(server) == before
-    assert len([thing for thing in first if thing.startswith("deployment ")]) == 7
-    assert len([thing for thing in first if thing.startswith("schedule ")]) == 6
+    assert len([thing for thing in first if thing.startswith("deployment ")]) == 9
+    assert len([thing for thing in first if thing.startswith("schedule ")]) == 8
     assert {"block type backup-plan", "plan shop", "plan stock", "work pool backup", "work pool verify"} <= {
         *first
     }
@@ -199,7 +200,7 @@ def test_a_public_key_becomes_its_armoured_text_wherever_it_lies(
 def test_a_plan_that_is_gone_loses_its_schedules_and_keeps_its_block(
     client: SyncPrefectClient, plans: PlansFile
 ) -> None:
-    everything = {"prune": '"separate"', "verify": '{ schedule = "0 6 * * 6" }'}
+    everything = {"prune": '"separate"', "verify": '{ schedule = "0 6 * * 6" }', "stores": TWO}
     changes(plans.write("shop", "former", **everything))
 
     found = list(apply(plans.write("shop", verify='{ secret_key = "nowhere" }')))
@@ -208,9 +209,13 @@ def test_a_plan_that_is_gone_loses_its_schedules_and_keeps_its_block(
         "schedule of plan former on back-up/nightly",
         "schedule of plan former on verify/weekly",
         "schedule of plan former on prune/daily",
+        "schedule of plan former on sync/daily",
+        "schedule of plan former on scrub/weekly",
         "schedule of plan shop on prune/daily",
+        "schedule of plan shop on sync/daily",
     }
-    assert [list(schedules(client, name)) for name in (NIGHTLY, WEEKLY, DAILY)] == [["shop"], ["shop"], []]
+    scheduled = {name: list(schedules(client, name)) for name in (NIGHTLY, WEEKLY, DAILY, SYNC, SCRUB)}
+    assert scheduled == {NIGHTLY: ["shop"], WEEKLY: ["shop"], DAILY: [], SYNC: [], SCRUB: ["shop"]}
     assert load_plan("former", PREFECT).name == "former"
     assert {"kept", "missing"} < {word for word, _ in found}
 

@@ -209,6 +209,8 @@ def test_prefect_yaml_deployed_by_prefect_itself_makes_runs_of_the_plan_default(
         pytest.param("back-up/on-demand", ["plan"], id="back-up"),
         pytest.param("verify/on-demand", ["plan"], id="verify"),
         pytest.param("prune/daily", ["plan"], id="prune"),
+        pytest.param("sync/daily", ["plan"], id="sync"),
+        pytest.param("scrub/weekly", ["plan"], id="scrub"),
         pytest.param("restore/on-demand", ["plan", "into"], id="restore"),
     ],
 )

@@ -25,11 +25,28 @@ from pydantic import BaseModel
 from deployments.default_plan import NAME, look_up
 from deployments.definitions import definitions
 from flows.after_backup import VERIFY_DEPLOYMENT
-from flows.schedules import DAILY, NIGHTLY, PRUNE_CRON, VERIFY_CRON, WEEKLY
+from flows.schedules import (
+    DAILY,
+    NIGHTLY,
+    PRUNE_CRON,
+    SCRUB,
+    SCRUB_CRON,
+    SYNC,
+    SYNC_CRON,
+    VERIFY_CRON,
+    WEEKLY,
+)
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "prefect.yaml"
-POOLS = {"back-up": "backup", "prune": "backup", "verify": "verify", "restore": "verify"}
+POOLS = {
+    "back-up": "backup",
+    "prune": "backup",
+    "sync": "backup",
+    "scrub": "backup",
+    "verify": "verify",
+    "restore": "verify",
+}
 PLACEHOLDER = re.compile(r"{{\s*(.*?)\s*}}")
 
 Document = dict[str, Any]
@@ -139,9 +156,10 @@ def test_the_file_deploys_what_the_readme_names() -> None:
 
     assert deployed == [
         "back-up/nightly", "back-up/on-demand", "back-up/pre-migration",
-        "verify/weekly", "verify/on-demand", "prune/daily", "restore/on-demand",
+        "verify/weekly", "verify/on-demand", "prune/daily", "sync/daily", "scrub/weekly",
+        "restore/on-demand",
     ]  # fmt: skip
-    assert {NIGHTLY, WEEKLY, DAILY, VERIFY_DEPLOYMENT} <= set(deployed)
+    assert {NIGHTLY, WEEKLY, DAILY, SYNC, SCRUB, VERIFY_DEPLOYMENT} <= set(deployed)
 
 
 def test_its_schedules_are_those_that_the_plan_default_gets_from_apply() -> None:
@@ -152,7 +170,13 @@ def test_its_schedules_are_those_that_the_plan_default_gets_from_apply() -> None
         if (flow := flow_of(deployment)) and schedule["slug"] == schedule["parameters"]["plan"] == NAME
     }
 
-    assert crons == {NIGHTLY: "0 2 * * *", WEEKLY: VERIFY_CRON, DAILY: PRUNE_CRON}
+    assert crons == {
+        NIGHTLY: "0 2 * * *",
+        WEEKLY: VERIFY_CRON,
+        DAILY: PRUNE_CRON,
+        SYNC: SYNC_CRON,
+        SCRUB: SCRUB_CRON,
+    }
 
 
 def test_the_installed_package_holds_this_very_file() -> None:

@@ -14,11 +14,24 @@ from deployments.definitions import definitions
 from deployments.deploying import deploy, make_pool, reconcile
 from flows.doctor import Check
 from flows.plan import BackupPlan
-from flows.schedules import DAILY, NIGHTLY, PRUNE_CRON, VERIFY_CRON, WEEKLY, check_schedules, wanted_schedules
+from flows.schedules import (
+    DAILY,
+    NIGHTLY,
+    PRUNE_CRON,
+    SCRUB,
+    SCRUB_CRON,
+    SYNC,
+    SYNC_CRON,
+    VERIFY_CRON,
+    WEEKLY,
+    check_schedules,
+    wanted_schedules,
+)
 from tests.servers.ports import free_port, wait_until
 from tests.servers.prefect import PrefectServer
 
 NIGHT = "0 2 * * *"
+TWO = [{"name": name, "kind": "local", "path": f"/{name}"} for name in ("here", "there")]
 
 
 def plan(**settings: object) -> BackupPlan:
@@ -28,6 +41,7 @@ def plan(**settings: object) -> BackupPlan:
             "database": {"dbname": "shop"},
             "recipients": {"public_keys": ["ops.asc"]},
             "stores": [{"kind": "local", "path": "/backups"}],
+            "scrub_days": 0,
         }
         | settings
     )
@@ -54,6 +68,9 @@ def plan(**settings: object) -> BackupPlan:
             id="verifies-at-once",
         ),
         pytest.param({"verify": {"schedule": "never"}}, {NIGHTLY: NIGHT}, id="never-verifies"),
+        pytest.param({"stores": TWO}, {NIGHTLY: NIGHT, SYNC: SYNC_CRON}, id="two-stores"),
+        pytest.param({"scrub_days": 30}, {NIGHTLY: NIGHT, SCRUB: SCRUB_CRON}, id="scrubs"),
+        pytest.param({"stores": TWO, "scrub_days": 30, "schedule": "never"}, {}, id="all-by-hand"),
     ],
 )
 def test_a_plan_wants_schedules(settings: dict[str, object], expected: dict[str, str]) -> None:
@@ -66,13 +83,15 @@ def checks(**settings: object) -> list[Check]:
 
 def test_without_prefect_nothing_runs_by_itself() -> None:
     with temporary_settings({PREFECT_API_URL: None}):
-        (nightly, daily) = checks(prune="separate")
+        (nightly, daily, sync, scrub) = checks(prune="separate", stores=TWO, scrub_days=7)
 
     assert (nightly.status, nightly.message) == (
         "warning", "no Prefect API is configured: no backup runs by itself"
     )  # fmt: skip
     assert f"{NIGHT} pgsalvo backup night-shift" in nightly.remedy
     assert f"{PRUNE_CRON} pgsalvo prune night-shift" in daily.remedy
+    assert f"{SYNC_CRON} pgsalvo sync night-shift" in sync.remedy
+    assert f"{SCRUB_CRON} pgsalvo scrub night-shift" in scrub.remedy
 
 
 def test_a_plan_that_is_backed_up_by_hand_wants_no_server() -> None:

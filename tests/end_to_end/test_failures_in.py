@@ -14,11 +14,12 @@ from prefect.settings import PREFECT_API_URL
 
 from blocks.compression import compressed
 from blocks.errors import DecryptionFailed, KeyUnusable
-from flows.catalogue import LARGEST_DOCUMENT_BYTES, Backup
+from flows.catalogue import Backup
 from flows.core import verification
 from flows.core.errors import BackupError, Unverifiable, VerificationFailed
 from flows.core.naming import FACTS_ARCHIVE, GLOBALS_ARCHIVE, MAIN_ARCHIVE, BackupId
 from flows.core.verification import Verdict
+from flows.scrub_records import LARGEST_DOCUMENT_BYTES
 from tests.servers import keys
 from tests.servers.forgery import ARCHIVES, StoredBackup, opened
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
@@ -168,6 +169,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (lambda b: _edited(b, format_version=2), "the manifest is of format version 2"),
 ]  # fmt: skip
 VERIFIED_TOO = 4
+INCOMPLETE = ("is missing", r"instead of \d+")  # the manifest is understood
 
 
 @pytest.fixture
@@ -222,7 +224,8 @@ def test_prune_never_deletes_what_it_does_not_understand(
     inbound.plan.write(retention=keep)
     inbound.plan.prune()
     left = {backup.backup_id for backup in inbound.plan.backups()}
-    assert left == {inbound.newer.backup_id, *(stored.backup_id for stored in damaged)}
+    misread = [stored for stored, words in damaged.items() if not words.endswith(INCOMPLETE)]
+    assert left == {inbound.newer.backup_id, *(stored.backup_id for stored in misread)}
     assert not unwanted.folder.exists()
 
 

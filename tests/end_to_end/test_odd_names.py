@@ -109,12 +109,12 @@ def test_schemas_tables_and_columns_of_any_name_come_back(
     ],
 )
 def test_a_database_of_any_shape_comes_back(
-    planned: Planned, postgres: PostgresServer, statements: str, tables: int, rows: int
+    planned: Planned, postgres17: PostgresServer, statements: str, tables: int, rows: int
 ) -> None:
-    with postgres.database("shape") as conninfo:
+    with postgres17.database("shape") as conninfo:
         if statements:
-            postgres.execute(statements, "shape")
-        _verified_and_restored(planned(conninfo), postgres, "shape", tables=tables, rows=rows)
+            postgres17.execute(statements, "shape")
+        _verified_and_restored(planned(conninfo), postgres17, "shape", tables=tables, rows=rows)
 
 
 def test_five_thousand_tables_are_verified_with_the_default_number_of_locks(

@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from blocks.stores import LocalStore
 from flows import cli, terminal
+from flows.core import naming
 from flows.core.verification import Verdict
-from tests.servers.backups import store_backup
+from tests.servers.backups import PLAN, store_backup
 from tests.servers.plan import PlanOnDisk
 
 DAY = timedelta(days=1)
@@ -131,6 +134,19 @@ def test_an_unforeseen_error_is_one_line_without_a_secret(
     assert ended.err == "error: RuntimeError: cannot reach postgresql://ann:***@db/shop\n"
 
 
+def test_a_prefect_that_does_not_start_in_time_says_what_to_do(plan: PlanOnDisk) -> None:
+    ended = plan.command(
+        "sync",
+        "shop",
+        PREFECT_API_URL="",
+        PREFECT_HOME=str(plan.directory),
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="0",
+    )
+    assert ended.returncode == 1
+    assert "error: RuntimeError: Timed out while attempting to connect to ephemeral" in ended.stderr
+    assert "HINT: try again when this machine is less busy" in ended.stderr
+
+
 def test_the_first_line_tells_where_the_plan_comes_from(pgsalvo: Run, plan: PlanOnDisk) -> None:
     ended = pgsalvo("--plans", str(plan.file), "list", "shop")
     assert ended.status == 0
@@ -171,13 +187,47 @@ def test_a_damaged_backup_is_listed_as_failed_and_the_others_as_they_are(
     }
 
 
+def test_of_a_backup_that_is_damaged_on_one_destination_the_list_names_that_one(
+    pgsalvo: Run, plan: PlanOnDisk
+) -> None:
+    second = {"name": "second", "kind": "local", "path": "second"}
+    plan.write(stores=[*plan.settings["stores"], second])
+    there = LocalStore(name="second", path=str(plan.directory / "second"))
+    made = store_backup(plan.store, datetime.now(UTC), verdict=Verdict.VERIFIED)
+    for found in plan.store.list():
+        there.put(found.key, plan.store.get(found.key))
+    there.delete(naming.object_key(PLAN, made, naming.MAIN_ARCHIVE))
+    (row,) = json.loads(pgsalvo("--plans", str(plan.file), "list", "shop", "--json").out)["backups"]
+    assert [(copy["destination"], copy["verdict"]) for copy in row["copies"]] == [
+        ("local", "verified"),
+        ("second", "failed"),
+    ]
+    assert row["verdict"] == "verified"
+    shown = pgsalvo("--plans", str(plan.file), "list", "shop").out
+    assert "second ✗" in shown
+    assert f"✗ {made} on second: main.dump.zst.gpg is missing" in shown
+
+
+def test_a_list_fits_into_80_columns(pgsalvo: Run, plan: PlanOnDisk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "out", Console(width=80, soft_wrap=True, highlight=False))
+    made = store_backup(plan.store, datetime.now(UTC), label="before the release of the new shop")
+    (cut,) = {store_backup(plan.store, datetime.now(UTC) - DAY)}
+    plan.store.delete(naming.object_key(PLAN, cut, naming.MAIN_ARCHIVE))
+    lines = pgsalvo("--plans", str(plan.file), "list", "shop").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (first,) = [line for line in lines if made in line]
+    assert "not verified" in first
+
+
 def test_a_destination_that_does_not_answer_is_left_out_of_the_list_with_a_warning(
     pgsalvo: Run, plan: PlanOnDisk
 ) -> None:
     made = store_backup(plan.store, datetime.now(UTC) - DAY)
     plan.write(stores=[*plan.settings["stores"], unreachable_store()])
     ended = pgsalvo("--plans", str(plan.file), "list", "shop", "--json")
-    assert [row["backup_id"] for row in json.loads(ended.out)["backups"]] == [made]
+    document = json.loads(ended.out)
+    assert [row["backup_id"] for row in document["backups"]] == [made]
+    assert document["unread"].keys() == {"offsite"}
     assert ended.err.startswith("warning: the store offsite is left out: ")
 
 
@@ -189,6 +239,39 @@ def test_nothing_is_deleted_while_a_destination_does_not_answer(pgsalvo: Run, pl
     ended = pgsalvo("--plans", str(plan.file), "delete", "shop", made, "--reason", "room")
     assert ended.status == 1
     assert plan.objects() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["scrub", "shop", "--all"], "damaged", id="scrub"),
+        pytest.param(["sync", "shop"], "lacking", id="sync"),
+    ],
+)
+@pytest.mark.usefixtures("prefect")
+def test_what_was_done_is_one_document_also_if_something_failed(
+    pgsalvo: Run, plan: PlanOnDisk, arguments: list[str], told: str
+) -> None:
+    made = store_backup(plan.store, datetime.now(UTC) - DAY)
+    plan.store.delete(naming.object_key(PLAN, made, naming.MAIN_ARCHIVE))
+    ended = pgsalvo(*arguments, "--json")
+    (destination,) = json.loads(ended.out)["destinations"]
+    assert (ended.status, destination[told].keys()) == (1, {made})
+
+
+@pytest.mark.parametrize("arguments", [["scrub", "shop"], ["sync", "shop"], ["prune", "shop"]])
+@pytest.mark.usefixtures("prefect")
+def test_a_destination_that_could_not_be_read_stands_in_the_document_with_the_reason(
+    pgsalvo: Run, plan: PlanOnDisk, arguments: list[str]
+) -> None:
+    plan.write(stores=[unreachable_store(), *plan.settings["stores"]])
+    ended = pgsalvo(*arguments, "--json")
+    told = {row["destination"]: row["error"] for row in json.loads(ended.out)["destinations"]}
+    assert ended.status == 1
+    assert list(told) == ["offsite", "local"]
+    assert "plans.toml" in told["offsite"]
+    assert told["local"] == ""
+    assert "there is no" in pgsalvo(*arguments).out
 
 
 def test_a_backup_is_deleted_with_a_reason(pgsalvo: Run, plan: PlanOnDisk) -> None:

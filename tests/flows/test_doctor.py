@@ -49,6 +49,14 @@ def test_all_copies_on_this_host_are_a_warning_with_its_name(plan: PlanOnDisk) -
     assert 'kind = "s3"' in copies.remedy
 
 
+def test_a_destination_that_lacks_what_another_holds_is_told_with_what_fills_it(plan: PlanOnDisk) -> None:
+    second = {"name": "second", "kind": "local", "path": "second"}
+    plan.write(stores=[*plan.settings["stores"], second])
+    store_backup(plan.store, datetime.now(UTC))
+    lacking = [check for check in named(checks(plan), "copies") if "second" in check.message]
+    assert [(check.status, check.remedy) for check in lacking] == [("warning", "pgsalvo sync shop")]
+
+
 def test_a_plan_without_a_backup_or_an_alert_is_told_so(plan: PlanOnDisk) -> None:
     found = checks(plan)
     assert named(found, "verification")[0].message == "there is no backup yet"

@@ -7,14 +7,16 @@ import pytest
 
 from blocks.errors import StoreError
 from blocks.stores import LocalStore
-from flows.catalogue import read_store
+from flows.catalogue import Copy, read_store
 from flows.core import manifest as manifests
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
-from flows.core.retention import prunable
+from flows.core.retention import DAMAGED, prunable
+from flows.core.scrubs import Look, ScrubRecord
 from flows.core.verification import Tier, Verdict
 from flows.prune import Pruned, prune_plan
+from flows.removing import delete_backup
 from tests.servers.backups import PLAN, make_older, store_backup
 from tests.servers.plan import PlanOnDisk
 
@@ -141,6 +143,101 @@ def test_what_a_killed_run_left_is_cleared_after_a_day(few: PlanOnDisk, age: tim
     assert left(few) == [*made, *([litter] if stays else [])]
 
 
+@pytest.mark.parametrize("committed", [pytest.param(True, id="done"), pytest.param(False, id="at-it")])
+def test_what_a_sync_takes_up_while_prune_runs_is_no_litter(
+    few: PlanOnDisk, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    one_a_day(few.store, 2)
+    taken_up = store_backup(few.store, NOW - 2 * DAY - HOUR, committed=False)
+
+    def look_and_be_overtaken(*_: object) -> str:
+        store_backup(few.store, NOW - 2 * DAY - HOUR, committed=committed)
+        make_older(few.store, taken_up, 2 * DAY if committed else HOUR)
+        return ""
+
+    monkeypatch.setattr("flows.prune.why_undeletable", look_and_be_overtaken)
+    done = pruned(few)
+    assert done.litter == []
+    assert done.kept[taken_up] == ["never finished", "taken up meanwhile"]
+    assert taken_up in left(few)
+
+
+def test_a_damaged_backup_takes_no_slot_and_stays_as_long_as_if_it_were_sound(few: PlanOnDisk) -> None:
+    made = one_a_day(few.store, 6)
+    for identifier in (made[1], made[4]):
+        few.store.delete(naming.object_key(PLAN, identifier, naming.FACTS_ARCHIVE))
+    done = pruned(few)
+    assert left(few) == made[:4]
+    assert done.kept[made[1]] == [DAMAGED]
+    assert done.kept[made[3]] == [f"daily {NOW - 4 * DAY:%Y-%m-%d}"]
+    assert done.deleted == [made[5], made[4]]
+
+
+def test_one_bad_reading_of_every_verified_backup_deletes_none_that_was_kept(few: PlanOnDisk) -> None:
+    made = one_a_day(few.store, 3, verdict=Verdict.VERIFIED)
+    looks = [bad_look(copy) for copy in read_store(few.store, PLAN)]
+    record = ScrubRecord(plan=PLAN, destination="local", looks=tuple(looks))
+    few.store.create(naming.scrub_key(PLAN, datetime.now(UTC), "0a1b2c"), record.encode())
+    done = pruned(few)
+    assert done.deleted == []
+    assert done.kept == {identifier: [DAMAGED] for identifier in made}
+
+
+def bad_look(copy: Copy) -> Look:
+    return Look(
+        backup_id=copy.backup_id,
+        archive=naming.MAIN_ARCHIVE,
+        manifest_sha256=copy.manifest_sha256,
+        read_at=datetime.now(UTC),
+        intact=False,
+    )
+
+
+def with_second(plan: PlanOnDisk, **fields: object) -> LocalStore:
+    """Give the plan a second destination, which keeps five days."""
+    store = {"name": "second", "kind": "local", "path": "second", "keep": FEW | {"keep_daily": 5}}
+    plan.write(stores=[*plan.settings["stores"], store | fields])
+    return LocalStore(name="second", path=str(plan.directory / "second"))
+
+
+def test_what_another_destination_has_yet_to_get_is_kept_until_it_has_it(few: PlanOnDisk) -> None:
+    second = with_second(few)
+    made = one_a_day(few.store, 7)
+    one_a_day(second, 1)
+    first, _ = prune_plan(few.loaded, own=None)
+    assert left(few) == made[:5]
+    assert [first.kept[identifier] for identifier in made[3:5]] == [["not yet on second"]] * 2
+
+    one_a_day(second, 5)
+    first, _ = prune_plan(few.loaded, own=None)
+    assert first.deleted == [*reversed(made[3:5])]
+
+
+def test_a_destination_that_does_not_answer_is_taken_to_lack_all_that_it_would_keep(few: PlanOnDisk) -> None:
+    with_second(few, path="plans.toml/second")
+    made = one_a_day(few.store, 7)
+    with pytest.raises(StoreError, match=r"plans\.toml"):
+        prune_plan(few.loaded, own=None)
+    assert left(few) == made[:5]
+
+
+def test_a_destination_that_is_not_pruned_now_is_taken_to_lack_all_and_is_not_asked(few: PlanOnDisk) -> None:
+    with_second(few, path="plans.toml/second")
+    made = one_a_day(few.store, 7)
+    prune_plan(few.loaded, [few.store], own=None)
+    assert left(few) == made[:5]
+
+
+def test_what_no_destination_wants_a_copy_of_is_not_kept_for_another(few: PlanOnDisk) -> None:
+    second = with_second(few)
+    made = one_a_day(few.store, 3)
+    failed = store_backup(few.store, NOW - 5 * DAY, verdict=Verdict.FAILED)
+    one_a_day(second, 3)
+    first, _ = prune_plan(few.loaded, own=None)
+    assert first.deleted == [failed]
+    assert left(few) == made
+
+
 def test_a_dry_run_tells_the_same_and_deletes_nothing(few: PlanOnDisk) -> None:
     one_a_day(few.store, 6)
     store_backup(few.store, NOW - 9 * DAY, committed=False)
@@ -225,3 +322,11 @@ def test_the_runs_own_backup_is_never_deleted(few: PlanOnDisk) -> None:
     (done,) = prune_plan(few.loaded, own=own)
     assert done.kept[own] == ["this run's own"]
     assert left(few) == [*made, own]
+
+
+def test_what_another_prune_takes_at_the_same_time_is_gone_and_no_failure(few: PlanOnDisk) -> None:
+    made = store_backup(few.store, NOW)
+    (copy,) = read_store(few.store, PLAN)
+    few.store.delete(naming.manifest_key(PLAN, made))
+    assert delete_backup(few.loaded, copy) == ""
+    assert list(few.store.list(naming.backup_prefix(PLAN, made))) == []

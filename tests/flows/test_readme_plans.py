@@ -24,5 +24,9 @@ def test_what_readme_says_of_a_plan_can_be_read(fragment: str, tmp_path: Path) -
 
 def _merged(document: dict[str, Any], added: dict[str, Any]) -> dict[str, Any]:
     """Return both tables in one, as if they stood in one file."""
-    both = {name: _merged(document[name], added[name]) for name in document.keys() & added.keys()}
+    both = {name: _joined(document[name], added[name]) for name in document.keys() & added.keys()}
     return document | added | both
+
+
+def _joined(one: Any, other: Any) -> Any:
+    return one + other if isinstance(one, list) else _merged(one, other)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.errors import StoreForbidden, StoreUnreachable
-from blocks.stores import S3Store, s3, s3_access
+from blocks.stores import S3Store, s3_access, upload_parts
 from flows.catalogue import committed_backups, read_store
 from flows.core.errors import CopiesMissing
 from flows.core.verification import Verdict
@@ -40,7 +40,7 @@ def line(s3_server: S3Server) -> Iterator[BrokenLine]:
 
 @pytest.fixture(autouse=True)
 def small_parts_and_short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(s3, "SMALLEST_PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(upload_parts, "SMALLEST_PART_BYTES", PART_BYTES)
     monkeypatch.setattr(s3_access, "RETRIES", 0)
     monkeypatch.setattr(s3_access, "ASKED_TIMES", 1)
     for transfer in (outbound.upload, outbound.checksum, outbound.commit):
@@ -171,7 +171,10 @@ def test_of_two_stores_one_that_dies_fails_the_run_and_the_whole_copy_on_the_oth
     newest = ledger.plan.backups()[0]
     assert f"1 of 2 destinations hold backup {newest.backup_id}; offsite does not" in cause.message
     assert "no answer" in cause.message
-    assert cause.hint == "the copies on local are whole; mend offsite and back up again"
+    assert (
+        cause.hint == "the copies on local are whole; mend offsite,"
+        " then pgsalvo sync shop copies the backup there"
+    )
     assert before.items() <= ledger.stored().items()
     assert committed_backups(read_store(bucket, ledger.plan.name)) == []
 
