@@ -1,9 +1,10 @@
-"""Docker and podman for the whole session; what is tested here needs root."""
+"""Docker, podman and Ceph for the whole session; what is tested here needs root or heavy servers."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.ceph import CephServer, start_ceph
 from tests.servers.docker import CLIENT, SERVER, Engine, set_up_podman, start_docker
 
 
@@ -17,6 +18,14 @@ def docker() -> Iterator[Engine]:
 def podman() -> Iterator[Engine]:
     """The same with podman."""
     yield from _with_images(set_up_podman())
+
+
+@pytest.fixture(scope="session")
+def ceph_server() -> Iterator[CephServer]:
+    """An S3 server that refuses what Amazon refuses."""
+    server = start_ceph()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(params=["docker", "podman"])
