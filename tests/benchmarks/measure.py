@@ -27,7 +27,7 @@ class Cost:
     Args:
         seconds: From start to end.
         work_seconds: Of these without start-up, where the command itself tells.
-        core_seconds: User and system time of all its processes, and of the server beside it.
+        core_seconds: User and system time of all its processes, and of PostgreSQL's server beside it.
         server_core_seconds: What that server took of them.
         peak_bytes: Most memory of all its processes at one moment, shared pages divided among them.
         first_process_peak_bytes: Most resident memory of the process that was started.
@@ -41,8 +41,10 @@ class Cost:
     first_process_peak_bytes: int
 
 
-def cost(argv: Sequence[str | Path], environment: Mapping[str, str], *, server_pid: int, log: Path) -> Cost:
-    """Run a command to its end, which must be a success, beside the PostgreSQL server that it uses."""
+def cost(
+    argv: Sequence[str | Path], environment: Mapping[str, str], *, log: Path, server_pid: int | None = None
+) -> Cost:
+    """Run a command to its end, which must be a success, beside the PostgreSQL server that it may use."""
     os.sync()  # what earlier runs have written must not be flushed on this one's time
     server_before = _server_core_seconds(server_pid)
     with log.open("wb") as output:
@@ -116,8 +118,10 @@ def _high_water_bytes(pid: int) -> int:
     return int(found[0]) << 10 if found else 0
 
 
-def _server_core_seconds(pid: int) -> float:
+def _server_core_seconds(pid: int | None) -> float:
     """Return what a server has used, once all its sessions have ended and are accounted for."""
+    if pid is None:
+        return 0.0
     server = psutil.Process(pid)
     wait_until(lambda: not any(map(_is_session, server.children())), "the end of the server's sessions")
     times = server.cpu_times()

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from tests.benchmarks.measure import Cost
 
+BOUNDED_SPOOL_BYTES = 64 << 20
 TITLES = {
     "raw-dump": "(a) pg_dump -Fc -Z0 > /dev/null",
     "usual": "(b) pg_dump -Fc | gpg --encrypt > f; sha256sum f",
@@ -26,10 +27,20 @@ TITLES = {
     "raw-restore": "(c) pg_restore -j2 of a raw archive",
     "verify": "pgsalvo verify",
     "verify-content": 'the same with proof = "content"',
+    "backup-s3": "the same to an S3 server",
+    "backup-both": "the same to both",
+    "backup-bounded": f"the same to both, spool of {BOUNDED_SPOOL_BYTES >> 20} MiB",
+    "rclone": "(d) rclone copyto",
+    "boto3-file": "(e) boto3 upload_file",
+    "boto3-pipe": "(f) boto3 upload_fileobj of a pipe",
+    "store-pipe": "S3Store.put of a pipe",
+    "store-spool": "S3Store.put of the spool, as a backup does",
 }
 OUT = ("raw-dump", "usual", "same-steps", "backup", "backup-content")
 FACTS = ("raw-dump", "facts-rows", "facts-content")
 BACK = ("raw-restore", "verify", "verify-content")
+PLACES = ("backup", "backup-s3", "backup-both", "backup-bounded")
+UPLOADS = ("rclone", "boto3-file", "boto3-pipe", "store-pipe", "store-spool")
 COLUMNS = 140
 
 terminal = Console(stderr=True, highlight=False)
@@ -51,6 +62,7 @@ class Report:
     measured_at: datetime
     machine: Mapping[str, str]
     database: Database
+    uploaded_bytes: int
     costs: Mapping[str, Sequence[Cost]]
     smaller: Database
     smaller_costs: Mapping[str, Sequence[Cost]]
@@ -60,6 +72,18 @@ class Report:
             self._table("Backing up", OUT, {"(a)": "raw-dump", "(b)": "usual"}, borders),
             self._table("Taking facts", FACTS, {"(a)": "raw-dump"}, borders),
             self._table("Proving", BACK, {"(c)": "raw-restore"}, borders),
+            self._table(
+                "Backing up to a local disk, an S3 server, and both",
+                PLACES,
+                {"disk": "backup", "S3": "backup-s3"},
+                borders,
+            ),
+            self._table(
+                f"Uploading {_size(self.uploaded_bytes)} to an S3 server",
+                UPLOADS,
+                {"(d)": "rclone", "(e)": "boto3-file", "(f)": "boto3-pipe"},
+                borders,
+            ),
             self._memory(borders),
         ]
 
@@ -74,7 +98,8 @@ class Report:
             f" on {', '.join(self.machine.values())}; {self.measured_at:%Y-%m-%d}.",
             "Seconds, and multiples of them, are without start-up, which stands beside: Python, Prefect,"
             " preflight, and telling Prefect at the end. Core-seconds are those of all processes and of"
-            " PostgreSQL's server; memory is without the server. Prefect's own server is in neither.",
+            " PostgreSQL's server; memory is without the server. Prefect's server and the S3 server, which"
+            " share the cores, are in neither.",
         ]
         for table in self.tables(box.MARKDOWN):
             title, table.title = table.title, None
