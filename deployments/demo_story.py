@@ -27,6 +27,7 @@ from deployments.sample_shop import DBNAME
 from flows import reports, terminal
 from flows.backup import back_up
 from flows.catalogue import Copy, find
+from flows.catalogues import read_all
 from flows.core.naming import RESTORE_GUIDE_NAME
 from flows.doctor import examine
 from flows.plan_source import load_plan
@@ -110,7 +111,7 @@ def show_list() -> None:
     """Show the catalogue, which is read from the store alone."""
     heading("3 list", "what the store holds, and why each backup is kept")
     plan = load_plan(PLAN)
-    rows = reports.catalogue_rows(plan, reports.read_all(plan))
+    rows = reports.catalogue_rows(plan, read_all(plan))
     sizes = {str(row["backup_id"]): human_bytes(int(str(row["size_bytes"]))) for row in rows}
     out.print(terminal.catalogue_table(PLAN, rows, sizes))
 
@@ -133,7 +134,7 @@ def clear_old() -> None:
 
 def copy_of(backup_id: str) -> Copy:
     """Return the backup as the plan's only store holds it."""
-    return find(reports.read_all(load_plan(PLAN)), backup_id).copies[0]
+    return find(read_all(load_plan(PLAN)), backup_id).copies[0]
 
 
 def offer_more() -> None:

@@ -7,7 +7,7 @@ from prefect import get_run_logger
 from prefect.deployments import run_deployment
 
 from blocks.alerts import Alert
-from blocks.errors import StoreError
+from blocks.errors import WorldError
 from blocks.references import redact
 from blocks.stores import Store
 from flows import hooks, outcomes, reports
@@ -15,7 +15,8 @@ from flows.beside import beside
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
-from flows.destinations import Destinations, told
+from flows.destinations import Destinations
+from flows.outcomes import told
 from flows.plan import BackupPlan
 from flows.prune import prune_plan
 from flows.tasks.options import step
@@ -38,7 +39,7 @@ def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> N
     """Prune after a backup; a prune that fails is alerted as such, for the backup itself is committed."""
     try:
         prune_now(plan, stores, own)
-    except (StoreError, PruneRefused, ExceptionGroup) as error:
+    except (WorldError, PruneRefused, ExceptionGroup) as error:
         cause = told(error)
         get_run_logger().error("backup %s is committed, but pruning failed: %s", own, cause)
         next_step = (

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from blocks import pgcommands
-from blocks.errors import DatabaseError, StoreError, StoreUnreachable, UploadCutShort
+from blocks.errors import DatabaseError, StoreUnreachable, UploadCutShort, WorldError
 from blocks.gpg_program import gpg_version
 from blocks.process import Command
 from blocks.snapshot import Snapshot, locked_snapshot
@@ -29,8 +29,9 @@ from flows.core.manifest import Manifest, Timings, Versions
 from flows.core.naming import BackupId
 from flows.core.read_back import weakest
 from flows.core.restore_guide import restore_commands, restore_guide
-from flows.destinations import Destinations, told
+from flows.destinations import Destinations
 from flows.gathering import definitions_of
+from flows.outcomes import told
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 from flows.progress import Progress, shown
@@ -271,7 +272,7 @@ def _clear(plan: BackupPlan, backup_id: BackupId, destination: str) -> None:
             if store.exists(naming.manifest_key(plan.name, backup_id)):
                 return  # a sync may have completed it since
             store.delete(found.key)
-    except StoreError as error:
+    except WorldError as error:
         get_run_logger().warning(
-            "%s keeps what was stored there until a later prune: %s", destination, error.message
+            "%s keeps what was stored there until a later prune: %s", destination, told(error)
         )

@@ -8,14 +8,11 @@ from blocks.errors import ObjectMissing
 from blocks.stores import Store, StoredObject
 from flows.core import manifest as manifests
 from flows.core import scrubs
-from flows.core import verification as verifications
 from flows.core.errors import (
     BackupError,
     BackupNotFound,
-    ChecksumMismatch,
     ManifestError,
     ManifestUnknown,
-    ManifestUnreadable,
 )
 from flows.core.manifest import Manifest
 from flows.core.naming import (
@@ -23,7 +20,6 @@ from flows.core.naming import (
     BackupId,
     is_backup_id,
     manifest_key,
-    object_key,
     plan_prefix,
     scrubs_prefix,
     split_key,
@@ -31,10 +27,10 @@ from flows.core.naming import (
 )
 from flows.core.retention import CatalogueEntry
 from flows.core.scrubs import Look, Place
-from flows.core.verification import FULL, Verdict, VerificationRecord
-from flows.scrub_records import LARGEST_DOCUMENT_BYTES, read_records
-
-OF_DAMAGE = (ChecksumMismatch.__name__, ObjectMissing.__name__)
+from flows.core.verification import Verdict, VerificationRecord
+from flows.documents import read_document
+from flows.scrub_records import read_records
+from flows.verdicts import counting_record, tells_of_damage
 
 
 @dataclass(frozen=True)
@@ -74,11 +70,20 @@ class Copy:
         return self.verification.verdict if self.verification else None
 
     @property
+    def is_suspect(self) -> bool:
+        """True if a verification found its bytes wrong or missing, and no scrub has told since which."""
+        return not self.problem and self.verification is not None and tells_of_damage(self.verification)
+
+    @property
     def is_damaged(self) -> bool:
         """True if its bytes are known to be wrong or missing, which says nothing of the other copies."""
-        if self.problem:
-            return not self.unknown
-        return self.verification is not None and _tells_of_damage(self.verification)
+        return self.is_suspect or bool(self.problem and not self.unknown)
+
+    @property
+    def is_disproved(self) -> bool:
+        """True if it came back other than it was dumped, as every copy would: they hold the same bytes."""
+        found = self.verification
+        return found is not None and found.verdict is Verdict.FAILED and not tells_of_damage(found)
 
     @property
     def is_sound(self) -> bool:
@@ -106,10 +111,12 @@ class Backup:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict of its whole copies, of which one speaks for all: the worst that was found, if any was.
+        """Failed if any copy was disproved; else verified if any whole copy is.
 
         A damaged copy counts only if no other is there: it tells of its destination, not of the backup.
         """
+        if any(copy.is_disproved for copy in self.copies):
+            return Verdict.FAILED
         whole = [copy for copy in self.copies if not copy.is_damaged]
         verdicts = {copy.verdict for copy in whole or self.copies}
         for verdict in (Verdict.FAILED, Verdict.VERIFIED, Verdict.UNVERIFIABLE):
@@ -187,7 +194,7 @@ def newest_manifest(store: Store, plan: str) -> Manifest | None:
     }
     for identifier in sorted(sizes, reverse=True):
         try:
-            return manifests.decode(_read(store, manifest_key(plan, identifier), sizes[identifier]))
+            return manifests.decode(read_document(store, manifest_key(plan, identifier), sizes[identifier]))
         except (ManifestError, ObjectMissing):
             continue
     return None
@@ -210,7 +217,7 @@ def _copy(
     if MANIFEST_NAME not in sizes:
         return Copy(identifier, store, newest, sizes, holds=holds)
     try:
-        body = _read(store, manifest_key(plan, identifier), sizes[MANIFEST_NAME])
+        body = read_document(store, manifest_key(plan, identifier), sizes[MANIFEST_NAME])
         document = manifests.decode(body)
         _check_identity(document, plan, identifier)
     except (BackupError, ObjectMissing) as error:
@@ -220,17 +227,10 @@ def _copy(
             holds=holds, problem=error.message, remedy=error.hint, unknown=unknown,
         )  # fmt: skip
     digest = manifests.sha256(body)
-    verification = _counting(store, plan, document, sizes, digest, looks)
+    verification = counting_record(store, plan, document, objects, digest, looks)
     problem = _incomplete(document, sizes) or scrubs.known_damage(document, digest, looks)
     remedy = f"pgsalvo sync {plan} heals it if another destination has it whole" if problem else ""
     return Copy(identifier, store, newest, sizes, document, digest, verification, holds, problem, remedy)
-
-
-def _read(store: Store, key: str, size_bytes: int) -> bytes:
-    """Read a document of ours; one that is too large for that is damaged, whatever it holds."""
-    if size_bytes > LARGEST_DOCUMENT_BYTES:
-        raise ManifestUnreadable(f"{key.rpartition('/')[2]} has {size_bytes} bytes, which none of ours has")
-    return store.read(key)
 
 
 def _check_identity(document: Manifest, plan: str, identifier: BackupId) -> None:
@@ -248,44 +248,3 @@ def _incomplete(document: Manifest, sizes: Mapping[str, int]) -> str:
         if sizes[archive.name] != archive.size_bytes:
             return f"{archive.name} has {sizes[archive.name]} bytes instead of {archive.size_bytes}"
     return ""
-
-
-def _counting(
-    store: Store,
-    plan: str,
-    document: Manifest,
-    sizes: dict[str, int],
-    manifest_sha256: str,
-    looks: Mapping[Place, Look],
-) -> VerificationRecord | None:
-    """Return the record that counts: the newest of this very manifest that is not `unverifiable`, if any.
-
-    A cheaper proof than the full one counts only against a backup, never for it. One that failed for damaged
-    bytes counts until all of them were read again and found right.
-    """
-    identifier = document.backup_id
-    names = [name for name in sizes if name.startswith("verifications/") and name.endswith(".json")]
-    unverifiable = None
-    for name in sorted(names, reverse=True):
-        try:
-            body = _read(store, object_key(plan, identifier, name), sizes[name])
-            record = verifications.decode(body)
-        except (ManifestError, ObjectMissing):
-            continue
-        if (record.backup_id, record.manifest_sha256) != (identifier, manifest_sha256):
-            continue
-        if record.tier != FULL and record.verdict is not Verdict.FAILED:
-            continue
-        if _tells_of_damage(record) and scrubs.is_intact_since(
-            document, manifest_sha256, looks, record.verified_at
-        ):
-            continue
-        if record.verdict is not Verdict.UNVERIFIABLE:
-            return record
-        unverifiable = unverifiable or record
-    return unverifiable
-
-
-def _tells_of_damage(record: VerificationRecord) -> bool:
-    """Return whether a verification failed for the bytes themselves, not for what they restored to."""
-    return record.verdict is Verdict.FAILED and record.reason in OF_DAMAGE

@@ -14,11 +14,12 @@ from prefect.exceptions import PrefectHTTPStatusError
 from rich.table import Table
 
 from blocks import gpg_keys, pgtools
-from blocks.errors import ConfigurationError, StoreError
+from blocks.errors import ConfigurationError, WorldError
 from blocks.references import resolve
 from blocks.stores import Store
 from flows import environment, exits, outcomes, reports, terminal
 from flows.catalogue import find
+from flows.catalogues import read_all
 from flows.core import naming
 from flows.core.naming import BackupId
 from flows.core.verification import FULL, Tier
@@ -112,11 +113,11 @@ def list_backups(plan: Plan, json: Json = False) -> None:
     loaded = _announced(plan, quiet=json)
     unread: dict[str, str] = {}
 
-    def leave_out(store: Store, error: StoreError) -> None:
-        unread[store.name] = error.message
+    def leave_out(store: Store, error: WorldError) -> None:
+        unread[store.name] = outcomes.told(error)
         terminal.warn_of_store(store, error)
 
-    rows = reports.catalogue_rows(loaded, reports.read_all(loaded, leave_out))
+    rows = reports.catalogue_rows(loaded, read_all(loaded, leave_out))
     if json:
         print(reports.to_json({"plan": plan, "backups": rows, "unread": unread}))  # noqa: T201
         return
@@ -237,8 +238,7 @@ def delete(
 
     if not reason.strip():
         raise ConfigurationError("--reason is missing", "say why this backup must go")
-    for line in delete_by_hand(_announced(plan, quiet=False), backup, reason):
-        terminal.out.print(line)
+    delete_by_hand(_announced(plan, quiet=False), backup, reason, terminal.out.print)
 
 
 @app.command()
@@ -300,7 +300,7 @@ def _proved(backup_id: str, tier: Tier) -> str:
 
 def _is_due(plan: BackupPlan, backup_id: str) -> bool:
     """Return whether the plan wants this backup proved at once, by the size of what was dumped."""
-    manifest = find(reports.read_all(plan), backup_id).manifest
+    manifest = find(read_all(plan), backup_id).manifest
     return manifest is not None and plan.verify.is_due_after_backup(manifest.archive("main").plain_bytes)
 
 
@@ -314,7 +314,7 @@ def _committed(plan: BackupPlan, run: Callable[[], "State[Any]"]) -> str:
         state = run()
         state.result()
     except (TransportError, PrefectHTTPStatusError):
-        made = [backup for backup in reports.read_all(plan) if not backup.problems]
+        made = [backup for backup in read_all(plan) if not backup.problems]
         if (
             not made
             or naming.started_at(made[0].backup_id) < began_at

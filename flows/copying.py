@@ -76,8 +76,7 @@ def copy_backup(
     carrier = _Carrier(
         target, here, manifest, sources, progress, "always" if healed else read_back, destinations
     )
-    smallest_first = sorted(manifest.archives, key=lambda archive: archive.size_bytes)
-    looks = [look for archive in smallest_first if (look := carrier.made_whole(archive, sha256(body)))]
+    looks = [look for archive in carrier.in_order if (look := carrier.made_whole(archive, sha256(body)))]
     for warning in destinations.warnings:
         logger.warning(warning)
     _copy_holds(manifest, target, copies)
@@ -108,6 +107,19 @@ class _Carrier:
     destinations: Destinations
     used: list[str] = field(default_factory=list)
 
+    @property
+    def in_order(self) -> list[Archive]:
+        """The largest archive first, so that nothing else lies there and grows old while it is sent.
+
+        Of what a killed copy left the smallest comes first, which tells a prune that somebody completes it.
+        """
+        by_size = sorted(self.manifest.archives, key=lambda archive: archive.size_bytes, reverse=True)
+        return [by_size[-1], *by_size[:-1]] if self._completes else by_size
+
+    @property
+    def _completes(self) -> bool:
+        return self.here is not None and not self.here.committed
+
     def made_whole(self, archive: Archive, manifest_sha256: str) -> Look | None:
         """Let an archive be on the destination; return a look at it, if all of it was read there."""
         key = object_key(self.manifest.plan, self.manifest.backup_id, archive.name)
@@ -132,15 +144,11 @@ class _Carrier:
         """Return whether an archive is whole on the destination, as after a copy that was killed."""
         if self.here is None or self.here.sizes.get(archive.name) != archive.size_bytes:
             return False
-        if not self.here.committed and archive.name == self._smallest:
-            return False  # anew, to tell a prune that somebody completes what it might take for litter
+        if self._completes and archive == self.in_order[0]:
+            return False  # anew, so that its date is of now
         if self.target.locks_objects and self.target.locked_until(key) is None:
             return False  # the copy was killed before the lock
         return performed(rehash, archive, key, self.target, self.progress)
-
-    @property
-    def _smallest(self) -> str:
-        return min(self.manifest.archives, key=lambda each: each.size_bytes).name
 
     def _copied(self, archive: Archive, key: str) -> Passage | None:
         passage = None if self.read_back == "always" else Passage()

@@ -1,27 +1,32 @@
 """A backup deleted by hand, with a reason; never the last verified one, nor a held one."""
 
-from blocks.errors import StoreError
+from collections.abc import Callable
+
+from blocks.errors import WorldError
 from blocks.stores import Store
 from flows.catalogue import Copy, find
+from flows.catalogues import read_all
 from flows.core.errors import BackupNotFound, PruneRefused
 from flows.core.naming import is_backup_id
 from flows.core.verification import Verdict
 from flows.locks import why_undeletable
+from flows.outcomes import Failures, raise_all
 from flows.plan import BackupPlan
 from flows.removing import delete_backup
-from flows.reports import read_all
 
 
-def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
-    """Delete one backup on every destination that holds it and lets go of it; return a line for each.
+def delete_by_hand(plan: BackupPlan, wanted: str, reason: str, say: Callable[[str], None]) -> None:
+    """Delete one backup on every destination that holds it and lets go of it.
 
     Args:
         wanted: Its id; no other word for it, since `latest` may be another by now.
+        say: Told of each destination in a line, as soon as it is done.
 
     Raises:
         BackupNotFound: There is no backup of this id.
         PruneRefused: It is held, it is the last verified backup, or no destination lets go of it.
-        StoreError: A destination does not answer; nothing was deleted.
+        WorldError: A destination cannot be read, and nothing was deleted; or one failed, and the others were
+            tried all the same.
     """
     if not is_backup_id(wanted):
         raise BackupNotFound(f"not a backup's id: {wanted!r}", f"pgsalvo list {plan.name} shows them")
@@ -48,13 +53,17 @@ def delete_by_hand(plan: BackupPlan, wanted: str, reason: str) -> list[str]:
     if len(kept) == len(backup.copies):
         told = "; ".join(f"on {name}: {why}" for name, why in kept.items())
         raise PruneRefused(f"backup {backup.backup_id} cannot be deleted {told}", "nothing was deleted")
-    return [
-        _kept(copy, kept[copy.store.name]) if copy.store.name in kept else _deleted(plan, copy, reason)
-        for copy in backup.copies
-    ]
+    failures: Failures = []
+    for copy in backup.copies:
+        try:
+            kept_for = kept.get(copy.store.name)
+            say(_kept(copy, kept_for) if kept_for else _deleted(plan, copy, reason))
+        except WorldError as error:
+            failures.append(error)
+    raise_all(f"deleting {backup.backup_id}", failures)
 
 
-def _refuse(_: Store, error: StoreError) -> None:
+def _refuse(_: Store, error: WorldError) -> None:
     raise error
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from blocks.stores import Store
 from flows.core.read_back import Checked
+from flows.outcomes import told
 
 
 class Destinations:
@@ -54,8 +55,3 @@ class Destinations:
             self._on_last_lost(cause)
         for stop in stops:
             stop(cause)
-
-
-def told(cause: BaseException) -> str:
-    """Return an error in one line, without its hint."""
-    return str(getattr(cause, "message", type(cause).__name__))

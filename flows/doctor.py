@@ -27,6 +27,7 @@ from blocks.process import run_checked
 from blocks.scratch_preload import refusing
 from blocks.spool import Chain, SpoolDirectory, free_bytes
 from flows.catalogue import Backup, Copy
+from flows.catalogues import read_all
 from flows.checks import Check, Checks
 from flows.core.errors import BackupError
 from flows.core.naming import BackupId
@@ -35,7 +36,6 @@ from flows.gathering import objects_of
 from flows.owed import owed_to
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
-from flows.reports import read_all
 from flows.scratch_needs import Needs, refuse_unfit
 from flows.scratch_servers import scratch_for
 from flows.store_check import check_store

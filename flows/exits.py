@@ -19,6 +19,7 @@ PREFECT_IS_SLOW = (
     "try again when this machine is less busy; PREFECT_API_URL names a server that runs already, and"
     " PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=300 waits longer"
 )
+OF_CONFIGURATION = (PlanError, ConfigurationError, BackupNotFound)
 UsageError: Any = typer.BadParameter.__base__  # click's, which newer releases of typer bring themselves
 
 
@@ -32,14 +33,14 @@ def run(command: Callable[[], int | None]) -> None:
         sys.exit(INTERRUPTED)
     except Unverifiable as error:
         _leave(error, 3)
-    except (PlanError, ConfigurationError, BackupNotFound) as error:
+    except OF_CONFIGURATION as error:
         _leave(error, 2)
     except (BackupError, WorldError) as error:
         _leave(error, 1)
     except ExceptionGroup as group:
         for each in group.exceptions:
             terminal.say_error(getattr(each, "message", str(each)), getattr(each, "hint", ""))
-        sys.exit(1)
+        sys.exit(2 if all(isinstance(each, OF_CONFIGURATION) for each in group.exceptions) else 1)
     except Exception as error:
         said = str(error).partition("\n")[0] or "no message"
         terminal.say_error(f"{type(error).__name__}: {said}", PREFECT_IS_SLOW if SLOW in said else "")

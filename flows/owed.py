@@ -1,16 +1,15 @@
 """What the destinations of a plan owe each other: whole backups that one lacks and others have."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 from blocks.stores import Store
 from flows.catalogue import Copy
+from flows.catalogues import Catalogues
 from flows.core.lacking import lacking
 from flows.core.naming import BackupId
 from flows.core.retention import CatalogueEntry
 from flows.plan import BackupPlan
-
-Catalogues = Mapping[str, Mapping[BackupId, Copy]]
 
 
 def owed_to(plan: BackupPlan, store: Store, catalogues: Catalogues) -> dict[BackupId, list[Copy]]:

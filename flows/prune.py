@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 
 from prefect import flow
 
-from blocks.errors import StoreError, StoreLocked
+from blocks.errors import StoreError, StoreLocked, WorldError
 from blocks.stores import Store
 from flows import hooks, outcomes, reports
-from flows.catalogue import Copy, read_store
+from flows.catalogue import Copy
+from flows.catalogues import read_catalogues
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
 from flows.core.retention import GRACE, litter, prunable, retained
 from flows.locks import APPEND_ONLY, why_undeletable
+from flows.outcomes import Failures, told
 from flows.owed import owed_to
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
@@ -24,7 +26,7 @@ from flows.scrub_records import superseded_records
 from flows.scrubbing import scrubbed
 from flows.sources import refuse_unacknowledged
 
-Failures = list[StoreError | PruneRefused]
+NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass
@@ -112,16 +114,20 @@ def prune_plan(
     failures: Failures = []
     asked = plan.stores if stores is None else stores
     done = {store.name: Pruned(store.name) for store in asked}
-    catalogues = _catalogues(plan, asked, done, failures)
+
+    def left_out(store: Store, error: WorldError | PruneRefused) -> None:
+        done[store.name].error = told(error)
+        failures.append(error)
+
+    catalogues = read_catalogues(plan, asked, left_out)
     lacked = {store.name: owed_to(plan, store, catalogues).keys() for store in plan.stores}
     for store in asked:
         if store.name in catalogues:
             try:
                 found = _Found(plan, store, catalogues[store.name], lacked, store.now())
                 _prune_store(found, done[store.name], own, dry_run, failures)
-            except (StoreError, PruneRefused) as error:
-                done[store.name].error = error.message
-                failures.append(error)
+            except (WorldError, PruneRefused) as error:
+                left_out(store, error)
     outcomes.tell(list(done.values()))
     outcomes.raise_all(f"pruning {plan.name}", failures)
     return list(done.values())
@@ -130,19 +136,6 @@ def prune_plan(
 def pruned_rows(pruned: Iterable[Pruned]) -> list[dict[str, object]]:
     """Return what `pgsalvo prune --json` prints of each destination."""
     return [asdict(destination) for destination in pruned]
-
-
-def _catalogues(
-    plan: BackupPlan, stores: Iterable[Store], done: Mapping[str, Pruned], failures: Failures
-) -> dict[str, dict[BackupId, Copy]]:
-    found = {}
-    for store in stores:
-        try:
-            found[store.name] = {copy.backup_id: copy for copy in read_store(store, plan.name)}
-        except StoreError as error:
-            done[store.name].error = error.message
-            failures.append(error)
-    return found
 
 
 def _prune_store(
@@ -234,9 +227,11 @@ def _taken_up(found: _Found, copy: Copy) -> str:
     """Look again whether a sync is completing what a killed run left, or has; "" if not."""
     prefix = naming.backup_prefix(found.plan.name, copy.backup_id)
     manifest = naming.manifest_key(found.plan.name, copy.backup_id)
-    for present in copy.store.list(prefix):
-        if present.key == manifest or found.now - present.modified_at < GRACE:
-            return "taken up meanwhile"
+    present = list(copy.store.list(prefix))
+    times = [each.modified_at for each in present]
+    times += [upload.started_at for upload in copy.store.pending(prefix)]
+    if any(each.key == manifest for each in present) or max(times, default=NO_TIME) > found.now - GRACE:
+        return "taken up meanwhile"
     return ""
 
 

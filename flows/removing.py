@@ -10,10 +10,11 @@ from flows.plan import BackupPlan
 def delete_backup(plan: BackupPlan, copy: Copy) -> str:
     """Delete one backup: its manifest first, so that whatever happens next, no half of it looks whole.
 
-    If the store lets nobody delete an archive, or not us, the manifest is written again.
+    If the store lets nobody delete an archive, or not us, and all of them are still there, the manifest is
+    written again.
 
     Returns:
-        Why it is kept; "" if it is gone.
+        Why it is kept, or what is left of it; "" if it is gone.
 
     Raises:
         StoreError: A refusal other than of a lock.
@@ -27,12 +28,19 @@ def delete_backup(plan: BackupPlan, copy: Copy) -> str:
         copy.store.delete(key)
         delete_objects(plan, copy)
     except StoreForbidden as error:
-        if manifest is not None:
+        is_whole = manifest is not None and _has_all_archives(plan, copy)
+        if manifest is not None and is_whole:
             copy.store.create(key, manifest)
         if isinstance(error, StoreLocked):
-            return locked(error.until)
+            return locked(error.until) if is_whole else f"half deleted, the rest is {locked(error.until)}"
         raise
     return ""
+
+
+def _has_all_archives(plan: BackupPlan, copy: Copy) -> bool:
+    left = {found.key for found in copy.store.list(naming.backup_prefix(plan.name, copy.backup_id))}
+    archives = copy.manifest.archives if copy.manifest else ()
+    return left >= {naming.object_key(plan.name, copy.backup_id, archive.name) for archive in archives}
 
 
 def delete_objects(plan: BackupPlan, copy: Copy) -> None:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from blocks.errors import StoreError
-from blocks.stores import Store
 from flows import verification_report
-from flows.beside import beside, logger
-from flows.catalogue import Backup, Copy, committed_backups, read_store
+from flows.beside import beside
+from flows.catalogue import Backup, Copy
+from flows.catalogues import read_all
 from flows.core.manifest import Manifest
 from flows.core.read_back import told_of
 from flows.core.retention import retained
@@ -120,6 +119,7 @@ def publish_prune(plan: BackupPlan, pruned: Sequence["Pruned"], dry_run: bool) -
             *table(
                 ("backup", "what", "why"),
                 [(identifier, "deleted", "no rule keeps it") for identifier in destination.deleted]
+                + [(identifier, "deleted", "never finished") for identifier in destination.litter]
                 + [
                     (identifier, "kept", escaped("; ".join(why)))
                     for identifier, why in destination.kept.items()
@@ -197,34 +197,6 @@ def publish_catalogue(plan: BackupPlan) -> None:
         return True
 
     beside("the catalogue", publish)
-
-
-def read_all(
-    plan: BackupPlan, on_failure: Callable[[Store, StoreError], None] = lambda *_: None
-) -> list[Backup]:
-    """Return the committed backups on every destination that answers, newest first.
-
-    Args:
-        on_failure: Told of each destination that does not; if none does, the first one's error is raised.
-    """
-    copies: list[Copy] = []
-    failures: list[StoreError] = []
-    for store in plan.stores:
-        try:
-            copies += read_store(store, plan.name)
-        except StoreError as error:
-            failures.append(error)
-            on_failure(store, error)
-    if len(failures) == len(plan.stores):
-        raise failures[0]
-    return committed_backups(copies)
-
-
-def read_destination(plan: BackupPlan, destination: str) -> list[Backup]:
-    """Return the backups on one destination, or if none is named on every one that answers."""
-    if destination:
-        return committed_backups(read_store(plan.store(destination), plan.name))
-    return read_all(plan, lambda _, error: logger.warning("going on without it: %s", error.message))
 
 
 def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str, object]]:

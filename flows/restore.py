@@ -23,6 +23,7 @@ from blocks.spool import Chain, SpoolDirectory, SpoolFile, sweep
 from flows import hooks, reports
 from flows.beside import logger
 from flows.catalogue import Copy, find
+from flows.catalogues import read_destination
 from flows.core.comparison import Comparison, compare
 from flows.core.errors import BackupError, VerificationFailed
 from flows.core.verification import Verdict
@@ -90,7 +91,7 @@ def target_database(into: str) -> PostgresDatabase:
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     """Return the whole copy to restore: without a wish a verified one, if there is any."""
-    backup = find(reports.read_destination(plan, destination), wanted)
+    backup = find(read_destination(plan, destination), wanted)
     whole = [copy for copy in backup.copies if not copy.problem]
     if not whole:
         raise BackupError(

@@ -6,16 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 
-from blocks.errors import StoreError
+from blocks.errors import WorldError
 from blocks.stores import Store
 from flows import hooks, outcomes, reports
 from flows.catalogue import Copy, read_store
 from flows.core import scrubs
-from flows.core.errors import BackupError, ChecksumMismatch
+from flows.core.errors import ChecksumMismatch
 from flows.core.manifest import Archive, Manifest
 from flows.core.naming import BackupId, scrubs_prefix
 from flows.core.scrubs import Look, ScrubRecord, StoredArchive
 from flows.looking import look_again
+from flows.outcomes import Failures, summed, told
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
 from flows.progress import Progress, shown
@@ -65,20 +66,20 @@ def scrub(plan: str, destination: str = "", everything: bool = False) -> list[Sc
 
 def scrub_stores(
     plan: BackupPlan, stores: Sequence[Store], *, everything: bool = False
-) -> tuple[list[Scrubbed], list[StoreError | BackupError]]:
+) -> tuple[list[Scrubbed], Failures]:
     """Scrub destinations; one that fails does not keep the others from it.
 
     Returns:
         What was found on each, and what could not be read.
     """
     done: list[Scrubbed] = []
-    failures: list[StoreError | BackupError] = []
+    failures: Failures = []
     for store in stores:
         done.append(Scrubbed(store.name))
         try:
             _scrub_store(plan, store, everything, done[-1], failures)
-        except StoreError as error:
-            done[-1].error = error.message
+        except WorldError as error:
+            done[-1].error = told(error)
             failures.append(error)
     return done, failures
 
@@ -105,7 +106,7 @@ def scrubbed_rows(done: Iterable[Scrubbed]) -> list[dict[str, object]]:
 
 
 def _scrub_store(
-    plan: BackupPlan, store: Store, everything: bool, done: Scrubbed, failures: list[StoreError | BackupError]
+    plan: BackupPlan, store: Store, everything: bool, done: Scrubbed, failures: Failures
 ) -> None:
     copies = [(copy, copy.manifest) for copy in read_store(store, plan.name) if copy.manifest]
     records = list(records_on(store, plan.name).values())
@@ -117,13 +118,14 @@ def _scrub_store(
         for copy, manifest in copies
         for archive in manifest.archives
     }
+    unread: Failures = []
     progress = Progress("scrub", sum(archive.size_bytes for archive in chosen), where=store.name)
     with shown(progress), recorded_looks(store, plan.name, "scrub") as recorder:
         for one in chosen:
             try:
                 look = look_again(*held[one.backup_id, one.name], progress)
-            except StoreError as error:
-                failures.append(error)
+            except WorldError as error:
+                unread.append(error)
                 if error.transient and not _answers(store, plan):
                     break
             else:
@@ -131,6 +133,7 @@ def _scrub_store(
                 if look:
                     _note(look, done)
                     recorder.add(look)
+    failures += summed(unread)
     if recorder.failure:
         failures.append(recorder.failure)
     done.damaged |= _known_damage(store, plan)
@@ -146,7 +149,7 @@ def _answers(store: Store, plan: BackupPlan) -> bool:
     """Return whether a destination still answers, so that only one archive is in trouble."""
     try:
         any(True for _ in store.list(scrubs_prefix(plan.name)))
-    except StoreError:
+    except WorldError:
         return False
     return True
 
@@ -181,8 +184,13 @@ def _archives(copies: Iterable[tuple[Copy, Manifest]], records: Iterable[ScrubRe
 
 
 def _seen(copy: Copy, manifest: Manifest, archive: Archive, look: Look | None) -> StoredArchive:
-    """Tell when an archive was last read; the first time is when the backup was made, if it was read back."""
+    """Tell when an archive was last read, and whether it was right or is under suspicion.
+
+    The first time is when the backup was made, if it was read back.
+    """
+    intact = not copy.is_suspect
     if look is None or look.manifest_sha256 != copy.manifest_sha256:
         read_at = manifest.finished_at if manifest.read_back == "always" else scrubs.NEVER
-        return StoredArchive(copy.backup_id, archive.name, archive.size_bytes, read_at)
-    return StoredArchive(copy.backup_id, archive.name, archive.size_bytes, look.read_at, look.intact)
+    else:
+        read_at, intact = look.read_at, intact and look.intact
+    return StoredArchive(copy.backup_id, archive.name, archive.size_bytes, read_at, intact)

@@ -11,24 +11,31 @@ from blocks.errors import ObjectMissing, StoreError
 from blocks.stores import Store, StoredObject
 from flows.core import scrubs
 from flows.core.errors import ManifestUnreadable
-from flows.core.naming import BackupId, scrub_key, scrubs_prefix
+from flows.core.naming import BackupId, scrub_key, scrubs_prefix, started_at
 from flows.core.scrubs import Look, Reader, ScrubRecord
+from flows.documents import read_document
 
-LARGEST_DOCUMENT_BYTES = 16 << 20
 SECONDS_BETWEEN_RECORDS = 300.0
 
 
 def read_records(store: Store, found: Iterable[StoredObject]) -> dict[str, ScrubRecord]:
-    """Return the readable records among the objects that were found, by key."""
+    """Return the readable records among the objects that were found, by key, dated by the store's clock."""
     records = {}
     for each in found:
-        if each.size_bytes <= LARGEST_DOCUMENT_BYTES:
-            try:
-                record = scrubs.decode(store.read(each.key))
-                records[each.key] = record.written_at(each.modified_at)
-            except (ManifestUnreadable, ObjectMissing):
-                continue
+        try:
+            record = scrubs.decode(read_document(store, each.key, each.size_bytes))
+        except (ManifestUnreadable, ObjectMissing):
+            continue
+        records[each.key] = record.by_stores_clock(each.modified_at, _named_at(each.key))
     return records
+
+
+def _named_at(key: str) -> datetime | None:
+    """Return when a record was written, by its writer's clock; None if its name does not tell."""
+    try:
+        return started_at(BackupId(key.rpartition("/")[2]))
+    except ValueError:
+        return None
 
 
 def records_on(store: Store, plan: str) -> dict[str, ScrubRecord]:

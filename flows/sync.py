@@ -5,15 +5,24 @@ from dataclasses import asdict, dataclass, field, replace
 
 from prefect import flow
 
-from blocks.errors import StoreError, StoreLocked
+from blocks.errors import (
+    StoreError,
+    StoreForbidden,
+    StoreFull,
+    StoreLocked,
+    StoreUnreachable,
+    WorldError,
+)
 from blocks.stores import Store
 from flows import hooks, outcomes, reports
-from flows.catalogue import Copy, read_store
+from flows.catalogue import Copy
+from flows.catalogues import Catalogues, read_catalogues
 from flows.copying import Copied, copy_backup
 from flows.core.errors import BackupError, ChecksumMismatch
 from flows.core.naming import BackupId
 from flows.core.scrubs import Look, told_of
 from flows.looking import look_again
+from flows.outcomes import Failures, told
 from flows.owed import owed_to
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
@@ -23,8 +32,7 @@ from flows.scrubbing import scrubbed
 from flows.sources import unacknowledged
 from flows.tasks.copies import Sources
 
-Catalogues = dict[str, dict[BackupId, Copy]]
-Failures = list[StoreError | BackupError]
+ENDS_ALL = (StoreUnreachable, StoreForbidden, StoreFull)  # of the next backup as well
 
 
 @dataclass
@@ -67,14 +75,13 @@ def sync_stores(plan: BackupPlan) -> tuple[list[Synced], Failures]:
         BackupError: Backups of two databases would be mixed.
     """
     failures: Failures = []
-    catalogues: Catalogues = {}
     done = {store.name: Synced(store.name) for store in plan.stores}
-    for store in plan.stores:
-        try:
-            catalogues[store.name] = {copy.backup_id: copy for copy in read_store(store, plan.name)}
-        except StoreError as error:
-            done[store.name].error = error.message
-            failures.append(error)
+
+    def left_out(store: Store, error: WorldError) -> None:
+        done[store.name].error = told(error)
+        failures.append(error)
+
+    catalogues = read_catalogues(plan, plan.stores, left_out)
     _refuse_two_databases(plan, catalogues)
     for store in plan.stores:
         if store.name in catalogues:
@@ -115,8 +122,8 @@ def _sync_store(
                 copied = copy_backup(store, here, copies, sources, progress, recorder, plan.read_back)
                 done.copied.append(copied)
                 del done.lacking[identifier]
-            except (BackupError, StoreError) as error:
-                done.lacking[identifier] = error.message
+            except (BackupError, WorldError) as error:
+                done.lacking[identifier] = told(error)
                 failures.append(error)
                 if _ends_all(error, sources):
                     break
@@ -126,9 +133,11 @@ def _sync_store(
         failures.append(recorder.failure)
 
 
-def _ends_all(error: BackupError | StoreError, sources: Sources) -> bool:
+def _ends_all(error: BackupError | WorldError, sources: Sources) -> bool:
     """Return whether the next backup would fare no better: the destination itself fails."""
-    return isinstance(error, StoreError) and not isinstance(error, StoreLocked) and not sources.failed
+    if sources.failed or isinstance(error, BackupError | StoreLocked):
+        return False
+    return isinstance(error, ENDS_ALL) or not isinstance(error, StoreError)
 
 
 def _told_of_incurable(store: Store, catalogues: Catalogues, done: Synced) -> Failures:

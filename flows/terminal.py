@@ -12,12 +12,13 @@ from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from blocks.errors import StoreError
+from blocks.errors import WorldError
 from blocks.references import redact
 from blocks.stores import Store
 from flows import progress, reports
 from flows.core.verification import Verdict
 from flows.doctor import Check
+from flows.outcomes import told
 
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -65,9 +66,9 @@ def say_error(message: str, hint: str = "") -> None:
         err.print(f"[yellow]HINT:[/] {escape(redact(hint))}")
 
 
-def warn_of_store(store: Store, error: StoreError) -> None:
+def warn_of_store(store: Store, error: WorldError) -> None:
     """Tell that what follows lacks a destination's backups."""
-    err.print(f"[yellow]warning:[/] the store {escape(store.name)} is left out: {escape(error.message)}")
+    err.print(f"[yellow]warning:[/] the store {escape(store.name)} is left out: {escape(told(error))}")
 
 
 def check_line(check: Check) -> str:
@@ -144,10 +145,12 @@ def prune_table(pruned: list[Any], dry_run: bool) -> Table:
             table.add_row(destination.destination, identifier, "[red]deleted[/]", "never finished")
         if destination.error:
             table.add_row(destination.destination, "", "[red]broken off[/]", escape(destination.error))
-        if destination.pending:
-            table.add_row(
-                destination.destination, f"{destination.pending} uploads", "[red]aborted[/]", "never finished"
-            )
+        for count, what in ((destination.pending, "uploads"), (destination.records, "records of scrubs")):
+            if count:
+                why = "never finished" if what == "uploads" else "newer ones tell the same"
+                table.add_row(destination.destination, f"{count} {what}", "[red]deleted[/]", why)
+        if not (destination.kept or destination.deleted or destination.litter or destination.error):
+            table.add_row(destination.destination, "", "[dim]no backup is there[/]", "")
     return table
 
 

@@ -25,6 +25,7 @@ from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
 from flows.beside import logger
 from flows.catalogue import Copy, find
+from flows.catalogues import read_destination
 from flows.core.errors import BackupError, ChecksumMismatch, PlanError, Unverifiable, VerificationFailed
 from flows.core.facts import Facts
 from flows.core.manifest import Archive, Manifest
@@ -95,7 +96,7 @@ def verify(
 
 def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     """Return the copy to verify: without a wish one that is whole, and of these the least tried."""
-    backup = find(reports.read_destination(plan, destination), wanted)
+    backup = find(read_destination(plan, destination), wanted)
     return min(backup.copies, key=lambda copy: (bool(copy.problem), LEAST_TRIED.index(copy.verdict)))
 
 

@@ -1,7 +1,7 @@
 """What scrubs remember of one destination: which archive was read again when, and which ones are due.
 
-Pure: whoever calls tells the clock. Of several looks at one archive the newest counts, and only for the
-manifest whose checksums it was compared with. Nothing from inside the database is named.
+Pure: whoever calls tells the clock. Of several looks at one archive the newest by the store's clock counts,
+and only for the manifest whose checksums it was compared with. Nothing from inside the database is named.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -17,7 +17,9 @@ from flows.core.naming import BACKUP_ID_PATTERN, BackupId
 
 EVERY = timedelta(days=8)  # a scrub a week, and a day for one that begins late or takes long
 NEVER = datetime.min.replace(tzinfo=UTC)
-_STORES_TICK = timedelta(seconds=1)  # some date their objects by whole seconds
+_TICK = timedelta(seconds=1)  # records' names, and some stores' dates, are of whole seconds
+_AGREE = timedelta(seconds=3)  # clocks that differ by no more than ticks and a short upload explain
+_SLOWEST = timedelta(days=1)  # a wrong time zone is less; an object's date that is later may be a copy's
 
 Place = tuple[BackupId, str]
 Reader = Literal["scrub", "sync", "verify"]
@@ -53,14 +55,24 @@ class ScrubRecord(BaseModel):
     def encode(self) -> bytes:
         return self.model_dump_json(indent=2).encode() + b"\n"
 
-    def written_at(self, moment: datetime) -> "ScrubRecord":
-        """Return the record with no look from later than it was written, whatever that host's clock said.
+    def by_stores_clock(self, modified_at: datetime, named_at: datetime | None) -> "ScrubRecord":
+        """Return the record with its looks dated by the store's clock, so that any host's can be compared.
+
+        Each look began as long before the record was written as the writer's own clock says, and none later
+        than that: a scrub that overlaps a heal comes before it, however late its record is written. A host
+        slower than a day looks like a tool that copied the store and dated its objects anew: then damage
+        counts as found at the store's date, and what was intact as read at the writer's, so that neither
+        forgets damage.
 
         Args:
-            moment: When that was, by the store's clock.
+            modified_at: When the record was written, by the store's clock.
+            named_at: The same by the writer's, to the second, as the record's key tells it; None if that
+                tells nothing, and the writer's clock is believed.
         """
-        latest = moment + _STORES_TICK
-        looks = (look.model_copy(update={"read_at": min(look.read_at, latest)}) for look in self.looks)
+        looks = (
+            look.model_copy(update={"read_at": _by_stores_clock(look, modified_at, named_at)})
+            for look in self.looks
+        )
         return self.model_copy(update={"looks": tuple(looks)})
 
 
@@ -88,8 +100,22 @@ def decode(body: bytes) -> ScrubRecord:
         raise ManifestUnreadable("a scrub's record is not readable") from error
 
 
+def _by_stores_clock(look: Look, modified_at: datetime, named_at: datetime | None) -> datetime:
+    written_at = modified_at
+    if named_at and abs(modified_at - named_at) > _AGREE:
+        may_be_copied = modified_at - named_at > _SLOWEST
+        if not (may_be_copied and look.intact):
+            written_at = named_at + _TICK
+    before = max(written_at - look.read_at, -_TICK)
+    return modified_at - min(before, modified_at - NEVER)
+
+
 def newest_looks(records: Iterable[ScrubRecord]) -> dict[Place, Look]:
-    """Return the look that counts for each archive; of two at the same time, the one that found damage."""
+    """Return the look that counts for each archive; of two at the same time, the one that found damage.
+
+    Args:
+        records: Dated by the store's clock.
+    """
     newest: dict[Place, Look] = {}
     for look in (look for record in records for look in record.looks):
         known = newest.setdefault(look.place, look)
@@ -115,7 +141,14 @@ def known_damage(manifest: Manifest, manifest_sha256: Sha256, looks: Mapping[Pla
 def is_intact_since(
     manifest: Manifest, manifest_sha256: Sha256, looks: Mapping[Place, Look], moment: datetime
 ) -> bool:
-    """Return whether every archive of a backup was read since then, and found to be the manifest's."""
+    """Return whether every archive of a backup was read since then, and found to be the manifest's.
+
+    Args:
+        looks: Those that count on the copy's destination, dated by the store's clock.
+        moment: By the same clock, such as the store's date of a verification's record. A record's own
+            `verified_at` is by its host's: one that is slow lets looks from before the verification count,
+            unless that wrote a look of its own; one that is fast is believed until its clock has passed.
+    """
     found = [looks.get((manifest.backup_id, archive.name)) for archive in manifest.archives]
     return all(
         look and look.intact and look.manifest_sha256 == manifest_sha256 and look.read_at >= moment

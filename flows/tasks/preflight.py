@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from blocks import rights
 from blocks.container_programs import ContainerPrograms
-from blocks.errors import RightsMissing, SpoolFull, StoreError
+from blocks.errors import RightsMissing, SpoolFull, WorldError
 from blocks.identity import identity, sizes
 from blocks.pgtools import ClientPrograms
 from blocks.spool import free_bytes, sweep
@@ -92,11 +92,11 @@ def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:
     """Return the newest manifest on any destination; a destination that is down is only warned of here."""
     found: list[Manifest] = []
     warnings: list[str] = []
-    failures: list[StoreError] = []
+    failures: list[WorldError] = []
     for store in plan.stores:
         try:
             manifest = newest_manifest(store, plan.name)
-        except StoreError as error:
+        except WorldError as error:
             failures.append(error)
             warnings.append(f"the store {store.name} cannot be read: {error.message}")
             continue

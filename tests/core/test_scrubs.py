@@ -1,5 +1,6 @@
 """What a scrub reads and remembers: nothing stays unread for too long, and no damage is forgotten."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,11 +12,13 @@ from flows.core.errors import ManifestUnreadable
 from flows.core.naming import BackupId
 from flows.core.scrubs import (
     EVERY,
+    NEVER,
     Look,
     ScrubRecord,
     StoredArchive,
     decode,
     due,
+    is_intact_since,
     known_damage,
     last_scrub_at,
     newest_looks,
@@ -118,13 +121,114 @@ def test_what_is_said_to_be_read_at_a_time_yet_to_come_is_read_first() -> None:
     ]
 
 
-@pytest.mark.parametrize(("ahead", "counts_as"), [(400 * DAY, timedelta(seconds=1)), (-DAY, -DAY)])
-def test_no_look_is_from_later_than_its_record(ahead: timedelta, counts_as: timedelta) -> None:
-    look = Look(
-        backup_id=identifier(0), archive=NAMES[0], manifest_sha256="", read_at=NOW + ahead, intact=True
-    )
-    (bounded,) = ScrubRecord(plan="shop", destination="local", looks=(look,)).written_at(NOW).looks
-    assert bounded.read_at == NOW + counts_as
+HOUR, SECOND = timedelta(hours=1), timedelta(seconds=1)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Whose clock is ahead of the store's by so much."""
+
+    ahead: timedelta
+
+    def record(self, read_at: datetime, intact: bool, written_after: timedelta = SECOND) -> ScrubRecord:
+        """Return what the store gives of a look; both moments are by the store's clock."""
+        look = Look(
+            backup_id=identifier(0),
+            archive=NAMES[0],
+            manifest_sha256="0" * 64,
+            read_at=read_at + self.ahead,
+            intact=intact,
+        )
+        written_at = read_at + written_after
+        named_at = (written_at + self.ahead).replace(microsecond=0)
+        record = ScrubRecord(plan="shop", destination="local", looks=(look,))
+        return record.by_stores_clock(written_at.replace(microsecond=0), named_at)
+
+
+GOOD, SLOW, FAST, STOPPED = (Host(ahead) for ahead in (timedelta(), -2 * HOUR, 400 * DAY, -9000 * DAY))
+
+
+def is_damaged(*records: ScrubRecord) -> bool:
+    return known_damage(manifest_of(identifier(0), NOW), "0" * 64, newest_looks(records)) != ""
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "damaged"),
+    [
+        pytest.param(GOOD.record(NOW - HOUR, True), SLOW.record(NOW, False), True, id="found-by-slow"),
+        pytest.param(GOOD.record(NOW - HOUR, False), SLOW.record(NOW, True), False, id="healed-by-slow"),
+        pytest.param(FAST.record(NOW - HOUR, True), GOOD.record(NOW, False), True, id="found-after-fast"),
+        pytest.param(FAST.record(NOW - HOUR, False), GOOD.record(NOW, True), False, id="healed-after-fast"),
+        pytest.param(GOOD.record(NOW - HOUR, True), STOPPED.record(NOW, False), True, id="found-by-stopped"),
+        pytest.param(SLOW.record(NOW - HOUR, False), SLOW.record(NOW, True), False, id="both-slow"),
+        pytest.param(
+            SLOW.record(NOW - HOUR, False, 3 * HOUR), GOOD.record(NOW, True), False, id="scrub-outlasts-heal"
+        ),
+        pytest.param(
+            GOOD.record(NOW - HOUR, True, 3 * HOUR), SLOW.record(NOW, False), True, id="scrub-outlasts-damage"
+        ),
+    ],
+)
+def test_the_look_that_began_last_counts_whoevers_clock_is_wrong(
+    earlier: ScrubRecord, later: ScrubRecord, damaged: bool
+) -> None:
+    assert is_damaged(earlier, later) is is_damaged(later, earlier) is damaged
+
+
+@fast
+@given(
+    st.lists(st.timedeltas(-23 * HOUR, 400 * DAY).map(Host), min_size=2, max_size=2),
+    st.timedeltas(10 * SECOND, 9 * DAY),
+    st.lists(st.timedeltas(timedelta(), 9 * DAY), min_size=2, max_size=2),
+    st.booleans(),
+)
+def test_no_clock_and_no_late_record_changes_which_look_counts(
+    hosts: list[Host], apart: timedelta, written_after: list[timedelta], intact: bool
+) -> None:
+    earlier = hosts[0].record(NOW - apart, not intact, written_after[0])
+    assert is_damaged(earlier, hosts[1].record(NOW, intact, written_after[1])) is not intact
+
+
+def test_a_store_whose_objects_a_copy_dated_anew_forgets_no_damage_and_takes_nothing_for_read() -> None:
+    copied = STOPPED  # looks the same: the objects' dates are far later than their names
+    assert is_damaged(copied.record(NOW, False), copied.record(NOW - SECOND, True))
+    (look,) = copied.record(NOW, True).looks
+    assert look.read_at == NOW + STOPPED.ahead
+    assert not is_damaged(copied.record(NOW, False), GOOD.record(NOW + HOUR, True))
+
+
+@pytest.mark.parametrize(
+    ("read_at", "named_at", "counts_as"),
+    [
+        pytest.param(NOW + 400 * DAY, NOW, NOW + SECOND, id="read-after-it-was-written"),
+        pytest.param(NOW + 400 * DAY, None, NOW + SECOND, id="no-name"),
+        pytest.param(NOW - DAY, None, NOW - DAY, id="no-name-but-possible"),
+        pytest.param(NOW - DAY, NOW - 2 * SECOND, NOW - DAY, id="clocks-agree"),
+        pytest.param(NOW - DAY, NOW + HOUR, NOW - DAY - HOUR - SECOND, id="fast"),
+        pytest.param(datetime.max.replace(tzinfo=UTC), NOW - HOUR, NOW + SECOND, id="latest-there-is"),
+        pytest.param(NEVER, NOW + HOUR, NEVER, id="earliest-there-is"),
+    ],
+)
+def test_no_look_is_from_later_than_its_record(
+    read_at: datetime, named_at: datetime | None, counts_as: datetime
+) -> None:
+    look = Look(backup_id=identifier(0), archive=NAMES[0], manifest_sha256="", read_at=read_at, intact=True)
+    record = ScrubRecord(plan="shop", destination="local", looks=(look,))
+    (dated,) = record.by_stores_clock(NOW, named_at).looks
+    assert dated.read_at == counts_as
+
+
+@pytest.mark.parametrize(("verified_ago", "intact"), [(HOUR, True), (-HOUR, False)])
+def test_what_a_slow_host_read_after_a_verification_is_intact_since(
+    verified_ago: timedelta, intact: bool
+) -> None:
+    manifest = manifest_of(identifier(0), NOW)
+    (look,) = SLOW.record(NOW, True).looks
+    looks = {
+        (identifier(0), archive.name): look.model_copy(update={"archive": archive.name})
+        for archive in manifest.archives
+    }
+    assert is_intact_since(manifest, "0" * 64, looks, NOW - verified_ago) is intact
 
 
 @fast

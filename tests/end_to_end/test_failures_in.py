@@ -19,7 +19,7 @@ from flows.core import verification
 from flows.core.errors import BackupError, Unverifiable, VerificationFailed
 from flows.core.naming import FACTS_ARCHIVE, GLOBALS_ARCHIVE, MAIN_ARCHIVE, BackupId
 from flows.core.verification import Verdict
-from flows.scrub_records import LARGEST_DOCUMENT_BYTES
+from flows.documents import LARGEST_BYTES
 from tests.servers import keys
 from tests.servers.forgery import ARCHIVES, StoredBackup, opened
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
@@ -165,7 +165,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (lambda b: b.manifest_file.write_text("[1]"), "the manifest is not one of pgsalvo's"),
     (lambda b: b.edit_manifest(lambda d: d.update(backup_id=OTHER_ID)), f"is of backup {OTHER_ID}"),
     (lambda b: b.edit_manifest(lambda d: d["archives"].pop()), "lists 0 facts archives"),
-    (lambda b: _resized(b.manifest_file, LARGEST_DOCUMENT_BYTES), r"has \d+ bytes, which none of ours has"),
+    (lambda b: _resized(b.manifest_file, LARGEST_BYTES), r"has \d+ bytes, which none of ours has"),
     (lambda b: _edited(b, format_version=2), "the manifest is of format version 2"),
 ]  # fmt: skip
 VERIFIED_TOO = 4

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from blocks.errors import StoreError
+from blocks.errors import ConfigurationError, StoreError
 from blocks.stores import Store
 from flows import cli, progress, terminal
 from flows.catalogue import Copy, read_store
@@ -143,6 +143,23 @@ def test_a_destination_that_is_late_is_an_alert_and_catches_up(site: Site) -> No
     site.plan.sync()
     assert site.copies("second")[made].problem == ""
     assert [text.partition(":")[0] for text in site.slack.texts] == ["COPY_MISSING", "SYNC_FAILED"]
+
+
+def test_a_destination_that_this_host_has_no_credentials_of_costs_its_own_copy_only(
+    site: Site, postgres15: PostgresServer, pgsalvo: Command
+) -> None:
+    first, _, offsite = site.plan.settings["stores"]
+    site.plan.write(required=1, stores=[offsite | {"secret_access_key": "env:NOT_SET_HERE"}, first])
+    made = site.plan.back_up()
+    (text,) = site.slack.texts
+    assert text.startswith("COPY_MISSING: plan shop, ")
+    assert "NOT_SET_HERE" in text
+    assert made in pgsalvo("list", "shop")
+    with postgres15.database("rescued") as conninfo:
+        (site.plan.directory / "target-url").write_text(conninfo)
+        assert site.plan.restore(f"file:{site.plan.directory / 'target-url'}") == made
+    with pytest.raises(ConfigurationError, match="NOT_SET_HERE"):
+        site.plan.sync()
 
 
 @contextmanager

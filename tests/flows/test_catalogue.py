@@ -32,6 +32,7 @@ def copy(
 VERIFIED = copy(Verdict.VERIFIED)
 DIFFERENT = copy(Verdict.FAILED, reason="2 differences")
 DAMAGED = copy(Verdict.VERIFIED, problem="facts are missing")
+DISPROVED_THEN_DAMAGED = copy(Verdict.FAILED, reason="2 differences", problem="facts are missing")
 FOUND_DAMAGED = copy(Verdict.FAILED, reason=ChecksumMismatch.__name__)
 FOUND_INCOMPLETE = copy(Verdict.FAILED, reason=ObjectMissing.__name__)
 OF_ANOTHER_RELEASE = copy(problem="made by a newer release", unknown=True)
@@ -48,6 +49,7 @@ OF_ANOTHER_RELEASE = copy(problem="made by a newer release", unknown=True)
         pytest.param([DAMAGED, VERIFIED], Verdict.VERIFIED, id="damaged-here-and-verified-there"),
         pytest.param([FOUND_DAMAGED, VERIFIED], Verdict.VERIFIED, id="found-damaged-by-a-verification"),
         pytest.param([FOUND_INCOMPLETE, DAMAGED], Verdict.FAILED, id="damaged-everywhere"),
+        pytest.param([DISPROVED_THEN_DAMAGED, copy()], Verdict.FAILED, id="disproved-and-damaged-since"),
         pytest.param([OF_ANOTHER_RELEASE], Verdict.UNVERIFIABLE, id="of-another-release"),
     ],
 )

@@ -13,6 +13,7 @@ from blocks.stores.base import NO_END
 from blocks.stores.memory import Call, MemoryStore
 from flows.backup import _clear
 from flows.catalogue import read_store
+from flows.catalogues import read_all
 from flows.core import naming
 from flows.core.errors import PruneRefused
 from flows.core.naming import BackupId
@@ -20,7 +21,7 @@ from flows.core.verification import Verdict
 from flows.deletion import delete_by_hand
 from flows.plan import BackupPlan
 from flows.prune import Pruned, prune_plan
-from flows.reports import catalogue_rows, read_all
+from flows.reports import catalogue_rows
 from tests.servers.backups import PLAN, store_backup
 from tests.servers.ministack import MiniStack, start_ministack
 from tests.servers.plan import PlanOnDisk
@@ -164,7 +165,7 @@ def test_an_archive_with_a_lock_that_nobody_could_see_keeps_the_backup_whole(
     monkeypatch.setattr("flows.deletion.why_undeletable", lambda *_: "")
     assert pruned(few, store).kept[old] == ["kept by a legal hold or a policy on the store"]
     plan = few.loaded.model_copy(update={"stores": [store]})
-    assert delete_by_hand(plan, old, "room") == [
+    assert deleted_by_hand(plan, old) == [
         f"kept {old} on memory: kept by a legal hold or a policy on the store"
     ]
     after = [*store.list(naming.backup_prefix(PLAN, old))]
@@ -264,13 +265,42 @@ def test_the_list_tells_that_a_store_is_append_only(few: PlanOnDisk) -> None:
     assert [row["backup_id"] for row in json.loads(json.dumps(rows))] == made
 
 
+def deleted_by_hand(plan: BackupPlan, backup: str) -> list[str]:
+    lines: list[str] = []
+    delete_by_hand(plan, backup, "room", lines.append)
+    return lines
+
+
+def test_a_destination_that_fails_does_not_keep_the_others_from_deleting_by_hand(few: PlanOnDisk) -> None:
+    stores = [MemoryStore(name=name) for name in ("first", "second", "third")]
+    for store in stores:
+        (_, gone) = one_a_day(store, 2)
+    stores[1].fail("delete", StoreUnreachable("no answer"), times=None)
+    lines: list[str] = []
+    with pytest.raises(StoreUnreachable, match="no answer"):
+        delete_by_hand(few.loaded.model_copy(update={"stores": stores}), gone, "room", lines.append)
+    assert lines == [f"deleted {gone} on first: room", f"deleted {gone} on third: room"]
+
+
+def test_of_a_backup_that_was_halved_before_a_lock_was_met_the_manifest_stays_away(
+    few: PlanOnDisk, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_a_day(store, 2)
+    old = store_backup(store, NOW - 20 * DAY)
+    smallest = min(store.list(naming.backup_prefix(PLAN, old)), key=lambda found: found.size_bytes)
+    store.lock(smallest.key, NO_END)
+    monkeypatch.setattr("flows.prune.why_undeletable", lambda *_: "")
+    told = pruned(few, store).kept[old]
+    assert told == ["half deleted, the rest is kept by a legal hold or a policy on the store"]
+    assert [copy.committed for copy in read_store(store, PLAN) if copy.backup_id == old] == [False]
+
+
 def test_a_backup_is_deleted_by_hand_where_it_may_be_and_the_rest_is_told(few: PlanOnDisk) -> None:
     plan, second = two_destinations(few, append_only=True)
     for store in (few.store, second):
         (_, gone) = one_a_day(store, 2)
-    lines = delete_by_hand(plan, gone, "a customer's request")
-    assert lines == [
-        f"deleted {gone} on local: a customer's request",
+    assert deleted_by_hand(plan, gone) == [
+        f"deleted {gone} on local: room",
         f"kept {gone} on second: the store is append-only",
     ]
     assert gone not in left(few.store)
@@ -282,7 +312,7 @@ def test_a_backup_that_no_destination_lets_go_of_is_not_deleted_by_hand(few: Pla
     (_, asked) = one_a_day(few.store, 2)
     store_backup(few.store, NOW - 5 * DAY, verdict=Verdict.VERIFIED)
     with pytest.raises(PruneRefused, match="cannot be deleted on local: the store is append-only"):
-        delete_by_hand(few.loaded, asked, "room")
+        deleted_by_hand(few.loaded, asked)
     assert asked in left(few.store)
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import StoreError
-from blocks.stores import LocalStore
+from blocks.errors import ConfigurationError, StoreError
+from blocks.stores import LocalStore, Store
+from blocks.stores.memory import MemoryStore
 from flows.catalogue import Copy, read_store
 from flows.core import manifest as manifests
 from flows.core import naming
@@ -32,7 +33,7 @@ def few(plan: PlanOnDisk) -> PlanOnDisk:
     return plan
 
 
-def one_a_day(store: LocalStore, days: int, **given: Verdict) -> list[BackupId]:
+def one_a_day(store: Store, days: int, **given: Verdict) -> list[BackupId]:
     """Store one backup a day, newest first."""
     return [store_backup(store, NOW - number * DAY, **given) for number in range(1, days + 1)]  # type: ignore[arg-type]
 
@@ -160,6 +161,19 @@ def test_what_a_sync_takes_up_while_prune_runs_is_no_litter(
     assert done.litter == []
     assert done.kept[taken_up] == ["never finished", "taken up meanwhile"]
     assert taken_up in left(few)
+
+
+def test_what_a_sync_takes_longer_than_a_day_to_send_is_no_litter(few: PlanOnDisk) -> None:
+    memory = MemoryStore(name="memory")
+    one_a_day(memory, 2)
+    begun = store_backup(memory, NOW - 2 * DAY - HOUR, committed=False)
+    sent = memory.begin_upload(naming.object_key(PLAN, begun, naming.MAIN_ARCHIVE))
+    (done,) = prune_plan(few.loaded, [memory], own=None)
+    assert (done.litter, done.pending) == ([], 0)
+    assert done.kept[begun] == ["never finished", "taken up meanwhile"]
+    memory.abort_pending(sent)
+    (done,) = prune_plan(few.loaded, [memory], own=None)
+    assert done.litter == [begun]
 
 
 def test_a_damaged_backup_takes_no_slot_and_stays_as_long_as_if_it_were_sound(few: PlanOnDisk) -> None:
@@ -313,6 +327,16 @@ def test_a_destination_that_fails_does_not_keep_the_others_from_it(few: PlanOnDi
     few.write(stores=[broken, *few.settings["stores"]])
     with pytest.raises(StoreError, match=r"plans\.toml"):
         prune_plan(few.loaded, own=None)
+    assert len(left(few)) == 3
+
+
+def test_a_destination_that_is_not_set_up_here_does_not_keep_the_others_from_it(few: PlanOnDisk) -> None:
+    one_a_day(few.store, 4)
+    elsewhere = MemoryStore(name="elsewhere")
+    elsewhere.fail("list", ConfigurationError("OFFSITE_KEY is not set"), times=None)
+    plan = few.loaded.model_copy(update={"stores": [elsewhere, few.store]})
+    with pytest.raises(ConfigurationError, match="OFFSITE_KEY"):
+        prune_plan(plan, own=None)
     assert len(left(few)) == 3
 
 

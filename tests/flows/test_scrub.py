@@ -12,15 +12,17 @@ from blocks.stores import Store
 from blocks.stores.memory import MemoryStore
 from flows import scrub_records
 from flows.catalogue import Copy, read_store
+from flows.catalogues import read_all
 from flows.core import manifest as manifests
 from flows.core import naming
+from flows.core.errors import ChecksumMismatch
 from flows.core.naming import BackupId
 from flows.core.retention import DAMAGED
 from flows.core.scrubs import Look, ScrubRecord
 from flows.core.verification import Verdict
 from flows.plan import BackupPlan
 from flows.prune import prune_plan
-from flows.reports import catalogue_rows, read_all
+from flows.reports import catalogue_rows
 from flows.scrub import Scrubbed, damage, scrub_stores
 from flows.scrub_records import records_on
 from flows.sync import sync_stores
@@ -94,6 +96,15 @@ def test_a_copy_found_damaged_takes_no_slot_of_retention(plan: PlanOnDisk) -> No
     (pruned,) = prune_plan(plan.loaded, own=None)
     assert list(pruned.kept) == made[:4]
     assert pruned.kept[made[1]] == [DAMAGED]
+
+
+def test_a_copy_that_a_verification_found_damaged_is_read_first(plan: PlanOnDisk) -> None:
+    suspect = store_backup(plan.store, NOW, verdict=Verdict.FAILED, reason=ChecksumMismatch.__name__)
+    store_backup(plan.store, NOW - 20 * DAY)
+    assert copies(plan.store)[suspect].is_suspect
+    flip(plan.store, suspect, naming.FACTS_ARCHIVE)
+    (done,) = scrubbed(plan.loaded, everything=False)
+    assert done.damaged.keys() == {suspect}
 
 
 def test_a_later_good_look_clears_what_an_earlier_one_found(plan: PlanOnDisk) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import PrivateAttr
 
-from blocks.errors import StoreError, StoreForbidden, StoreUnreachable
+from blocks.errors import ConfigurationError, StoreError, StoreForbidden, StoreUnreachable, WorldError
 from blocks.stores import LocalStore, Store
 from blocks.stores.memory import Failure, MemoryStore, Operation
 from flows.catalogue import Copy, read_store
@@ -22,6 +22,7 @@ from flows.core.errors import BackupError, ChecksumMismatch
 from flows.core.manifest import Manifest
 from flows.core.naming import BackupId
 from flows.core.verification import Verdict
+from flows.outcomes import told
 from flows.plan import BackupPlan
 from flows.progress import Progress
 from flows.prune import prune_plan
@@ -242,7 +243,7 @@ def test_if_the_first_source_is_damaged_the_next_is_read_and_the_damage_is_told(
     flip(plan.store, made)
     done, (told,) = sync_stores(among(plan, second, memory))
     (at,) = done[2].copied
-    assert (at.sources, copies(memory)[made].problem) == (["second"], "")
+    assert (at.sources, copies(memory)[made].problem) == (["local", "second"], "")
     assert isinstance(told, ChecksumMismatch)
     assert f"backup {made} on local is damaged: main.dump.zst.gpg: its checksum was not" in told.message
     assert copies(plan.store)[made].verdict is Verdict.FAILED
@@ -262,7 +263,7 @@ def test_damage_that_a_sync_finds_is_told_once_and_healed_where_that_comes_later
     stores = [memory, plan.store, second, third]
     done, failures = sync_stores(plan.loaded.model_copy(update={"stores": stores}))
     assert [f"{each.destination} {one.sources}" for each in done for one in each.copied] == [
-        "memory ['second']", "local ['second']", "third ['second']",
+        "memory ['local', 'second']", "local ['second']", "third ['second']",
     ]  # fmt: skip
     assert len(failures) == 1
     assert copies(plan.store)[made].problem == ""
@@ -316,7 +317,7 @@ def test_a_source_that_dies_half_way_is_followed_by_the_next(plan: PlanOnDisk, m
     synced(among(plan, first))
     first.fail("get", StoreUnreachable("first broke"), key_contains="main", after_bytes=5)
     plan_of_three = among(plan, memory).model_copy(update={"stores": [first, plan.store, memory]})
-    assert synced(plan_of_three)["memory"].copied[0].sources == ["local", "first"]
+    assert synced(plan_of_three)["memory"].copied[0].sources == ["first", "local"]
     assert copies(memory)[made].problem == copies(first)[made].problem == ""
 
 
@@ -423,12 +424,13 @@ def has_part(directory: Path) -> bool:
     return any(path.stat().st_size > 1 << 20 for path in directory.rglob("*.part*") if path.exists())
 
 
+@pytest.mark.parametrize("error", [StoreError("no answer"), ConfigurationError("no answer")])
 def test_a_destination_that_cannot_be_read_is_no_source_and_no_target(
-    plan: PlanOnDisk, memory: MemoryStore
+    plan: PlanOnDisk, memory: MemoryStore, error: WorldError
 ) -> None:
     made = store_backup(plan.store, NOW)
     unreadable = MemoryStore(name="unreadable")
-    unreadable.fail("list", StoreError("no answer"), times=None)
+    unreadable.fail("list", error, times=None)
     done, failures = sync_stores(among(plan, unreadable, memory))
     assert [(each.destination, each.error) for each in done] == [
         ("local", ""),
@@ -436,7 +438,27 @@ def test_a_destination_that_cannot_be_read_is_no_source_and_no_target(
         ("memory", ""),
     ]
     assert copied(done[2]) == [made]
-    assert [error.message for error in failures] == ["no answer"]
+    assert failures == [error]
+
+
+def test_a_backup_that_cannot_be_copied_does_not_keep_older_ones_from_it(
+    plan: PlanOnDisk, memory: MemoryStore
+) -> None:
+    older, newer = (store_backup(plan.store, NOW - days * timedelta(days=1)) for days in (1, 0))
+    memory.fail("put", StoreError("odd"), key_contains=newer, times=None)
+    done, failures = sync_stores(among(plan, memory))
+    assert copied(done[1]) == [older]
+    assert [told(failure) for failure in failures] == ["odd"]
+
+
+def test_the_largest_archive_is_sent_first(plan: PlanOnDisk, memory: MemoryStore) -> None:
+    """What lies there alone would grow old meanwhile, and be litter to a prune."""
+    store_backup(plan.store, NOW)
+    synced(among(plan, memory))
+    sent = [call.key.rpartition("/")[2] for call in memory.calls if call.operation == "put"]
+    sizes = [len(BODIES[name][1]) for name in sent if name in BODIES]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) == len(BODIES)
 
 
 def test_a_heal_that_fails_leaves_the_damaged_manifest(plan: PlanOnDisk, memory: MemoryStore) -> None:

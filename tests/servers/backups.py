@@ -28,6 +28,7 @@ def store_backup(
     *,
     verdict: Verdict | None = None,
     tier: Tier = "full",
+    reason: str = "",
     holds: tuple[str, ...] = (),
     label: str = "",
     source: str = SOURCE,
@@ -52,7 +53,7 @@ def store_backup(
         store.create(naming.object_key(PLAN, identifier, f"holds/{name}.json"), b"{}")
     if verdict is not None:
         key = naming.verification_key(PLAN, identifier, started_at, "0a1b2c", verdict)
-        store.create(key, _record(manifest, body, verdict, tier, store.name).encode())
+        store.create(key, _record(manifest, body, verdict, tier, reason, store.name).encode())
     if isinstance(store, LocalStore):
         make_older(store, identifier, datetime.now(UTC) - started_at)
     if isinstance(store, MemoryStore):
@@ -102,7 +103,7 @@ def manifest_of(
 
 
 def _record(
-    manifest: Manifest, body: bytes, verdict: Verdict, tier: Tier, destination: str
+    manifest: Manifest, body: bytes, verdict: Verdict, tier: Tier, reason: str, destination: str
 ) -> VerificationRecord:
     return VerificationRecord(
         backup_id=manifest.backup_id,
@@ -112,5 +113,6 @@ def _record(
         destination=destination,
         verified_at=manifest.started_at,
         manifest_sha256=manifests.sha256(body),
+        reason=reason,
         seconds=1,
     )

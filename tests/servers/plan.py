@@ -16,13 +16,13 @@ from blocks.gpg_keys import GpgSecretKey
 from blocks.stores import LocalStore
 from flows import plan_file
 from flows.catalogue import Backup, committed_backups, read_store
+from flows.catalogues import read_all
 from flows.core import naming
 from flows.core.facts import Facts
 from flows.core.facts import decode as decode_facts
 from flows.core.manifest import Manifest
 from flows.core.naming import BackupId
 from flows.plan import BackupPlan
-from flows.reports import read_all
 from tests.servers import keys
 from tests.servers.s3 import S3Server
 
