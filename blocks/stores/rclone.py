@@ -158,12 +158,16 @@ class RcloneStore(Store):
         self._remove(checked(key), self._cannot("delete", key))
 
     def now(self) -> datetime:
-        """The clock that objects are dated by, as a small one tells it; ours where none may be written."""
-        probe, what = part_of("clock"), self._cannot("tell the time of", "the remote")
+        """The clock that objects are dated by, as a small one tells it; ours where none may be written.
+
+        A kill, or a remote that is gone meanwhile, leaves that one, of five bytes; no prune clears it.
+        """
+        what = self._cannot("tell the time of", "the remote")
         try:
-            self._remote.upload(probe, [b"clock"], what)
-            told = self._remote.look(probe, what).modified_at
-            self._remote.remove(probe, what)
+            with self._part("clock") as probe:
+                self._remote.upload(probe, [b"clock"], what)
+                told = self._remote.look(probe, what).modified_at
+                self._remote.remove(probe, what)
         except StoreForbidden:
             return datetime.now(UTC)
         return told

@@ -3,17 +3,19 @@
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from blocks.errors import ObjectMissing, StoreError, StoreUnreachable
+from blocks.errors import ObjectMissing, StoreError, StoreUnreachable, WorldError
 from blocks.stores.base import StoredObject, is_key
 from blocks.stores.rsync_commands import Address, Listed, meant_name
 from blocks.stores.rsync_runs import Job
 
 CHUNK_BYTES = 1 << 20
+CLOCK = "clock"
+ABANDONED_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Objects:
         """Yield nothing once the object has been fetched, so that `get` can raise at once, then its bytes."""
         path = self._fetch(key)
         yield b""
-        with path.open("rb", buffering=0) as file:
+        with self.job.local_disk(), path.open("rb", buffering=0) as file:
             size_bytes = os.fstat(file.fileno()).st_size
             rest = min(size_bytes, size_bytes if end is None else end) - file.seek(start)
             while rest > 0 and (chunk := file.read(min(CHUNK_BYTES, rest))):
@@ -84,14 +86,32 @@ class Objects:
             self._check()
 
     def clock(self) -> datetime:
-        """Return the server's time as a new file shows it, to the second."""
-        # the name of an unfinished upload, which a prune clears if this is killed
-        key = f".clock.{secrets.token_hex(3)}"
+        """Return the server's time as a new file shows it, to the second.
+
+        A kill leaves that file, which is empty, to the first call that comes more than a day later.
+        """
+        # the name of an unfinished upload: no list of objects shows it
+        key = f".{CLOCK}.{secrets.token_hex(3)}"
         self.job.collect(self._name(key), [b""])
-        self.job.send(self._name(key), self.what)
-        probe = self.look_at(key)
-        self.delete(key)
-        return probe.modified_at
+        try:
+            self.job.send(self._name(key), self.what)
+            return self._told_by(key)
+        finally:
+            with suppress(WorldError):
+                self.delete(key)
+
+    def _told_by(self, probe: str) -> datetime:
+        """Return when a probe of the clock was written; delete those that are more than a day older."""
+        root = self._name("")
+        listed = self.job.list(root, self.what)
+        written_at = {each.name.removeprefix(root): each.modified_at for each in listed}
+        if probe not in written_at:
+            raise self._no(probe)
+        with suppress(StoreError):
+            for key, at in written_at.items():
+                if meant_key(key) == CLOCK and written_at[probe] - at > ABANDONED_AFTER:
+                    self.delete(key)
+        return written_at[probe]
 
     def _fetch(self, key: str) -> Path:
         size_bytes = self.look_at(key).size_bytes

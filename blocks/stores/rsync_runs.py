@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,12 +14,15 @@ from blocks.errors import (
     ObjectMissing,
     ProgramMissing,
     ProgramSilent,
+    SpoolError,
+    SpoolFull,
+    StoreError,
     StoreForbidden,
     StoreFull,
     StoreUnreachable,
 )
 from blocks.process import Command, Completed, run
-from blocks.spool import SpoolDirectory, disk_error, free_bytes, sweep
+from blocks.spool import SpoolDirectory, free_bytes, sweep
 from blocks.stores.rsync_commands import Address, Line, Listed, parse_listing, ssh_command
 from blocks.stores.rsync_errors import lost_its_words, store_error
 
@@ -54,22 +57,24 @@ class Job:
     def __init__(self, server: Server, directory: Path) -> None:
         self._server, self._directory = server, directory
         self._tree, self._empty, self._fetched = (directory / name for name in ("tree", "empty", "fetched"))
-        for path in (self._tree, self._empty, self._fetched):
-            path.mkdir()
+        with self.local_disk():
+            for path in (self._tree, self._empty, self._fetched):
+                path.mkdir()
 
     def collect(self, name: str, chunks: Iterable[bytes]) -> int:
         """Write the chunks to local disk, where `send` and `create` find them; return their size.
 
         Raises:
             StoreFull: There is no room on local disk, or almost none.
+            StoreError: Local disk cannot be written to.
         """
         path, size_bytes, looked_at = self._tree / name, 0, 0
-        with self._local_disk():
+        with self.local_disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("wb", buffering=0)
         with file:
             for chunk in chunks:
-                with self._local_disk():
+                with self.local_disk():
                     view = memoryview(chunk)
                     while view:
                         view = view[file.write(view) :]
@@ -77,6 +82,8 @@ class Job:
                 if size_bytes - looked_at >= BYTES_BETWEEN_LOOKS:
                     self._keep_free(0)
                     looked_at = size_bytes
+            with self.local_disk():
+                file.close()
         return size_bytes
 
     def send(self, name: str, what: str) -> None:
@@ -92,7 +99,7 @@ class Job:
         try:
             self._checked(self._line.fetching(str(self._fetched)), name, what, size_bytes)
         except StoreFull:  # it writes here
-            raise self._full() from None
+            raise _full(self._directory.parent) from None
         path = self._fetched / name
         if not path.is_file():
             raise ObjectMissing(f"{what}: it is not there")
@@ -107,7 +114,8 @@ class Job:
 
     def delete(self, name: str, what: str) -> None:
         """Delete a file; a missing one is a success."""
-        (self._empty / name).parent.mkdir(parents=True, exist_ok=True)
+        with self.local_disk():
+            (self._empty / name).parent.mkdir(parents=True, exist_ok=True)
         self._checked(self._line.deleting(str(self._empty)), name, what)
 
     @property
@@ -115,7 +123,8 @@ class Job:
         server, known_hosts = self._server, self._server.known_hosts_file
         if server.host_key:
             file = self._directory / "known_hosts"
-            file.write_text(f"* {server.host_key}\n")
+            with self.local_disk():
+                file.write_text(f"* {server.host_key}\n")
             known_hosts = str(file)
         shell = ssh_command(server.address.port, server.key_file, known_hosts, server.timeout_seconds)
         return Line(
@@ -156,27 +165,19 @@ class Job:
         return run(Command(argv, environment=environment), stdin=names, timeout_seconds=limit_seconds)
 
     def _size(self, name: str) -> int:
-        return (self._tree / name).stat().st_size
+        with self.local_disk():
+            return (self._tree / name).stat().st_size
 
     def _keep_free(self, size_bytes: int) -> None:
         """Raise `StoreFull` unless so much more fits on local disk, and the reserve beside it."""
-        if free_bytes(self._directory) < size_bytes + RESERVE_BYTES:
-            raise self._full()
+        with self.local_disk():
+            free = free_bytes(self._directory)
+        if free < size_bytes + RESERVE_BYTES:
+            raise _full(self._directory.parent)
 
-    def _full(self) -> StoreFull:
-        return StoreFull(
-            f"no room left in the spool directory {self._directory.parent}",
-            "rsync needs archives on local disk: free some space, or set spool_directory to another disk",
-        )
-
-    @contextmanager
-    def _local_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno in _FULL:
-                raise self._full() from error
-            raise
+    def local_disk(self) -> AbstractContextManager[None]:
+        """Turn an error of local disk into one of the store's."""
+        return _local_disk(self._directory.parent)
 
 
 def temporary_root() -> Path:
@@ -184,14 +185,15 @@ def temporary_root() -> Path:
 
     Raises:
         StoreForbidden: It is somebody else's, or others may write there.
+        StoreError: It cannot be made.
     """
-    root = Path(tempfile.gettempdir()) / f"pgsalvo-rsync-{os.geteuid()}"
-    try:
+    with _local_disk("in the system's temporary one"):
+        above = tempfile.gettempdir()
+    root = Path(above) / f"pgsalvo-rsync-{os.geteuid()}"
+    with _local_disk(root):
         with suppress(FileExistsError):
             root.mkdir(mode=0o700)
         found = root.lstat()
-    except OSError as error:
-        raise disk_error(error, root, root) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise StoreForbidden(f"{root} is not a directory of ours alone", "set spool_directory")
     return root
@@ -200,6 +202,36 @@ def temporary_root() -> Path:
 @contextmanager
 def opened_job(server: Server, root: Path) -> Iterator[Job]:
     """Yield a job in a directory below `root` that is gone at the end; clear what killed ones left."""
-    sweep(root)
-    with SpoolDirectory(root, "rsync") as spool:
+    with _local_disk(root):
+        sweep(root)
+        spool = SpoolDirectory(root, "rsync")
+    try:
         yield Job(server, spool.path)
+    finally:
+        with _local_disk(root):
+            spool.close()
+
+
+@contextmanager
+def _local_disk(root: Path | str) -> Iterator[None]:
+    """Turn an error of the spool directory `root` into one of the store's."""
+    try:
+        yield
+    except SpoolFull as error:
+        raise _full(root) from error
+    except SpoolError as error:
+        raise StoreError(error.message, error.hint) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _full(root) from error
+        raise StoreError(
+            f"cannot use the spool directory {root}: {error.strerror or type(error).__name__}",
+            "let the user that runs this write there, or set spool_directory to another disk",
+        ) from error
+
+
+def _full(root: Path | str) -> StoreFull:
+    return StoreFull(
+        f"no room left in the spool directory {root}",
+        "rsync needs archives on local disk: free some space, or set spool_directory to another disk",
+    )

@@ -10,11 +10,13 @@ from paramiko.sftp import SFTP_NO_SUCH_FILE
 from paramiko.sftp_attr import SFTPAttributes
 
 from blocks.stores.links import leads_up
-from blocks.stores.part_file import DIRECTORY_MODE, MOST_TRIES
+from blocks.stores.part_file import DIRECTORY_MODE, MOST_TRIES, meant_name
 from blocks.stores.sftp_errors import Refusal
 from blocks.stores.sftp_session import Room, Session, Writer
 
 LOST_AND_FOUND = "lost+found/"
+CLOCK = "clock"
+ABANDONED_AFTER_SECONDS = 24 * 3600
 
 
 class Part:
@@ -145,12 +147,24 @@ class Directory:
                 folder = posixpath.dirname(folder)
 
     def clock(self) -> int:
-        """Return the server's time as a new file shows it, in seconds."""
-        part = Part(self._session, posixpath.join(self._root, "clock"))
+        """Return the server's time as a new file shows it, in seconds.
+
+        A kill leaves that file, which is empty, to the first call that comes more than a day later.
+        """
+        part = Part(self._session, posixpath.join(self._root, CLOCK))
         try:
-            return part.look_at().st_mtime or 0
+            now = part.look_at().st_mtime or 0
+            self._remove_probes(now - ABANDONED_AFTER_SECONDS)
+            return now
         finally:
             part.remove()
+
+    def _remove_probes(self, before: int) -> None:
+        """Remove the probes of the clock that were written before a time; a refusal ends it."""
+        with contextlib.suppress(Refusal):
+            for entry in self._session.entries(self._root):
+                if meant_name(entry.name) == CLOCK and (entry.attributes.st_mtime or before) < before:
+                    self._session.remove(posixpath.join(self._root, entry.name))
 
     def room(self) -> Room | None:
         return self._session.room_at(self._root)

@@ -29,6 +29,7 @@ from blocks.references import redact, remember
 from blocks.stores import PendingUpload, RcloneStore, rclone_access
 from blocks.stores.rclone_access import is_on_this_host, options
 from blocks.stores.rclone_errors import MOST_CHARACTERS, scrubbed, store_error
+from blocks.stores.rclone_remote import Remote
 from tests.blocks.stores.at_once import failures
 from tests.blocks.stores.writers import kill_half_way
 from tests.servers.ports import free_port
@@ -183,6 +184,22 @@ def test_bytes_that_get_lost_on_the_way_are_noticed(
     with pytest.raises(StoreUnreachable, match="3 bytes arrived of 6"):
         disk_store.put("key", [b"abcdef"])
     assert list(disk_store.list()) == []
+
+
+@pytest.mark.parametrize("is_removable", [True, False])
+def test_a_clock_that_cannot_be_read_keeps_its_error_and_leaves_no_probe(
+    disk_store: RcloneStore, monkeypatch: pytest.MonkeyPatch, is_removable: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise StoreUnreachable(errors.pop(0))
+
+    errors = ["first", "second"]
+    monkeypatch.setattr(Remote, "look", fail)
+    if not is_removable:
+        monkeypatch.setattr(Remote, "remove", fail)
+    with pytest.raises(StoreUnreachable, match="first"):
+        disk_store.now()
+    assert is_removable == (not list(disk_store.pending()))
 
 
 def test_a_folder_that_vanishes_while_it_is_listed_makes_no_empty_listing(

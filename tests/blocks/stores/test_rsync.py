@@ -1,7 +1,9 @@
 """What only rsync has: addresses, local disk, its own words, keys and passwords, what a kill leaves."""
 
+import errno
 import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -484,6 +486,38 @@ def test_every_probe_of_the_clock_has_its_own_name_and_may_be_cleared(
     assert len(names) == 2
 
 
+@pytest.mark.parametrize("way", ["daemon", "ssh"])
+def test_a_probe_of_the_clock_that_a_kill_left_is_cleared_after_a_day(
+    store: RsyncStore, over_ssh: RsyncStore, rsync_server: RsyncServer, sftp_server: SftpServer,
+    folder: str, way: str,
+) -> None:  # fmt: skip
+    used = store if way == "daemon" else over_ssh
+    used.put("plan/key", [b"x"])
+    root = (rsync_server if way == "daemon" else sftp_server).directory / folder
+    for name, hours in ((".clock.abc123", 25), (".clock.def456", 23), (".main.abc123", 25)):
+        (root / name).touch()
+        os.utime(root / name, (0, time.time() - hours * 3600))
+    assert abs(used.now() - datetime.now(UTC)).total_seconds() < 60
+    assert {path.name for path in root.iterdir()} == {".clock.def456", ".main.abc123", "plan"}
+
+
+@pytest.mark.parametrize("is_removable", [True, False])
+def test_a_clock_that_cannot_be_read_keeps_its_error_and_leaves_no_probe(
+    store: RsyncStore, rsync_server: RsyncServer, folder: str, monkeypatch: pytest.MonkeyPatch,
+    is_removable: bool,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise StoreUnreachable(errors.pop(0))
+
+    errors = ["first", "second"]
+    monkeypatch.setattr(rsync_runs.Job, "list", fail)
+    if not is_removable:
+        monkeypatch.setattr(rsync_runs.Job, "delete", fail)
+    with pytest.raises(StoreUnreachable, match="first"):
+        store.now()
+    assert is_removable == (not list((rsync_server.directory / folder).iterdir()))
+
+
 def test_only_an_unfinished_upload_is_cleared(store: RsyncStore) -> None:
     store.put("shop/main", [b"x"])
     for upload_id in ("shop/main", "../x", "shop/.other.a1B2c3", ".main.a1B2c3", ""):
@@ -541,6 +575,52 @@ def test_a_local_disk_that_fills_while_rsync_fetches_is_not_taken_for_the_server
         monkeypatch.setattr(rsync_runs, "run", lambda *_, **__: full)
         with pytest.raises(StoreFull, match="no room left in the spool directory"):
             objects.job.fetch("key", 1, "cannot read")
+
+
+@every_use
+@pytest.mark.parametrize("spool", ["file", "file/below"])
+def test_a_spool_directory_that_cannot_be_made_is_told(
+    store: RsyncStore, tmp_path: Path, spool: str, use: Callable[[RsyncStore], object]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=f"{tmp_path}/{spool}: ") as caught:
+        use(store.model_copy(update={"spool_directory": str(tmp_path / spool)}))
+    assert "spool_directory" in caught.value.hint
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EROFS])
+@pytest.mark.parametrize(
+    ("call", "use"),
+    [
+        pytest.param("mkdir", dict(USES)["put"], id="job"),
+        pytest.param("open", dict(USES)["put"], id="put"),
+        pytest.param("open", lambda store: store.read("plan/key"), id="get"),
+    ],
+)
+def test_a_local_disk_that_fails_is_told(
+    store: RsyncStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    call: str, use: Callable[[RsyncStore], object], number: int,
+) -> None:  # fmt: skip
+    def fail(path: Path, *arguments: object, **rest: object) -> object:
+        if path.name in ("tree", "key"):
+            raise OSError(number, os.strerror(number), str(path))
+        return works(path, *arguments, **rest)
+
+    store.put("plan/key", [b"x"])
+    works = getattr(Path, call)
+    monkeypatch.setattr(Path, call, fail)
+    with pytest.raises(StoreError, match=f"{tmp_path}/spool: {os.strerror(number)}") as caught:
+        use(store)
+    assert "spool_directory" in caught.value.hint
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_system_without_a_temporary_directory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: ["/nowhere"])
+    with pytest.raises(StoreError, match="No usable temporary directory") as caught:
+        list(RsyncStore(address="rsync://nas/module").list())
+    assert "spool_directory" in caught.value.hint
 
 
 @pytest.mark.parametrize("made", ["link", "file", "writable", "of-another"])

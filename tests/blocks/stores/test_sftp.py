@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
@@ -294,6 +295,21 @@ def test_a_kill_leaves_a_part_that_pending_lists_and_nothing_else(store: SftpSto
     assert abs(store.now() - left.started_at) < timedelta(seconds=60)
     store.abort_pending(left)
     assert everything_below(directory / "pg") == ["shop", "shop/main"]
+
+
+def test_a_probe_of_the_clock_that_a_kill_left_is_cleared_after_a_day(
+    store: SftpStore, directory: Path
+) -> None:
+    store.put("key", [b"x"])
+    for name, hours in (
+        (".clock.01234567.part", 25),
+        (".clock.76543210.part", 23),
+        (".main.01234567.part", 25),
+    ):
+        (directory / "pg" / name).touch()
+        os.utime(directory / "pg" / name, (0, time.time() - hours * 3600))
+    assert store.now()
+    assert everything_below(directory / "pg") == [".clock.76543210.part", ".main.01234567.part", "key"]
 
 
 def test_a_failed_put_leaves_no_directories(store: SftpStore, directory: Path) -> None:
