@@ -1,10 +1,11 @@
 PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PACKAGES := flows blocks deployments tests
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header --group set-up pyproject.toml
 
 .NOTPARALLEL:
-.PHONY: help demo demo-ui test test-servers check bench lock clean
+.PHONY: help demo demo-ui test test-long test-servers check bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -17,9 +18,13 @@ demo-ui: ## the same with Prefect's server, workers and UI
 	@deployments/set_up.sh
 	$(PYTHON) -m deployments.demo --ui
 
-test: ## run all tests; ARGS="-k slack" runs some
+test: ## run the tests; ARGS="-k slack" runs some
 	@deployments/set_up.sh --tests
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-long: ## tests that take long: deployments with workers, killed runs, stores and programs that fail
+	@deployments/set_up.sh --tests
+	$(PYTEST) tests/deployed tests/end_to_end/failures tests/benchmarks $(ARGS)
 
 test-servers: ## tests that need privileged or heavy servers, such as Docker; as root
 	@deployments/set_up.sh --servers

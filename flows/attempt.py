@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from threading import Event
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -169,13 +170,12 @@ class Attempt:
 
     def _await(self, steps: "Sequence[PrefectFuture[Any]]") -> None:
         """Wait until steps have ended; one that hangs on a lost destination is not waited for for ever."""
-        ended: set[UUID] = set()
+        ended = {step.task_run_id: Event() for step in steps}
         for step in steps:
-            step.add_done_callback(lambda done: ended.add(done.task_run_id))
+            step.add_done_callback(lambda done: ended[done.task_run_id].set())
         for step in steps:
             until = math.inf
-            while step.task_run_id not in ended and time.monotonic() < until:
-                step.wait(LOOK_SECONDS)
+            while not ended[step.task_run_id].wait(LOOK_SECONDS) and time.monotonic() < until:
                 self.spool.give_up_stalled()
                 store = self.transfers.get(step.task_run_id)
                 if store is not None and store.name in self.destinations.lost:
