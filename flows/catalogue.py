@@ -229,8 +229,14 @@ def _copy(
     digest = manifests.sha256(body)
     verification = counting_record(store, plan, document, objects, digest, looks)
     problem = _incomplete(document, sizes) or scrubs.known_damage(document, digest, looks)
-    remedy = f"pgsalvo sync {plan} heals it if another destination has it whole" if problem else ""
+    remedy = _remedy(store, plan) if problem else ""
     return Copy(identifier, store, newest, sizes, document, digest, verification, holds, problem, remedy)
+
+
+def _remedy(store: Store, plan: str) -> str:
+    if store.append_only:
+        return "nothing is replaced there: take it away by hand, and the next sync copies it again"
+    return f"pgsalvo sync {plan} heals it if another destination has it whole and retention keeps it"
 
 
 def _check_identity(document: Manifest, plan: str, identifier: BackupId) -> None:

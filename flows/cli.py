@@ -29,6 +29,7 @@ from flows.progress import human_bytes
 
 EPHEMERAL_SERVER = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # 20 s are too short on a busy machine
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",  # it may be cancelled in mid work as the command ends
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",  # without a network it complains on the terminal
 }
 
@@ -232,13 +233,14 @@ def delete(
     plan: Plan,
     backup: Annotated[str, typer.Argument(help="The backup's id.")],
     reason: Annotated[str, typer.Option(help="Why; it is kept in the log.")] = "",
+    destination: Annotated[str, typer.Option(help="Name of the only store to delete it on.")] = "",
 ) -> None:
-    """Delete one backup by hand, on every destination; never the last verified one, nor a held one."""
+    """Delete one backup by hand, on every destination or one; never the last verified one, nor a held one."""
     from flows.deletion import delete_by_hand
 
     if not reason.strip():
         raise ConfigurationError("--reason is missing", "say why this backup must go")
-    delete_by_hand(_announced(plan, quiet=False), backup, reason, terminal.out.print)
+    delete_by_hand(_announced(plan, quiet=False), backup, reason, terminal.out.print, destination)
 
 
 @app.command()

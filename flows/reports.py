@@ -218,7 +218,12 @@ def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str
             "holds": sorted({hold for copy in backup.copies for hold in copy.holds}),
             "destinations": [copy.store.name for copy in backup.copies],
             "copies": [
-                {"destination": copy.store.name, "verdict": copy.verdict, "problem": copy.problem}
+                {
+                    "destination": copy.store.name,
+                    "verdict": copy.verdict,
+                    "problem": copy.problem,
+                    "remedy": copy.remedy,
+                }
                 for copy in backup.copies
             ],
             "kept_because": sorted(kept.get(backup.backup_id, set())),

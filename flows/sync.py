@@ -153,7 +153,9 @@ def _told_of_incurable(store: Store, catalogues: Catalogues, done: Synced) -> Fa
             ChecksumMismatch(
                 f"backup {identifier} on {store.name} is damaged, and no destination that answers has it"
                 f" whole: {copy.problem}",
-                "pgsalvo delete takes it away for good, unless its bytes can be saved some other way",
+                "take it away there by hand: pgsalvo never deletes on an append-only store"
+                if store.append_only
+                else "pgsalvo delete takes it away for good, unless its bytes can be saved some other way",
             )
         )
     return failures

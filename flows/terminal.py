@@ -69,6 +69,8 @@ def say_error(message: str, hint: str = "") -> None:
 def warn_of_store(store: Store, error: WorldError) -> None:
     """Tell that what follows lacks a destination's backups."""
     err.print(f"[yellow]warning:[/] the store {escape(store.name)} is left out: {escape(told(error))}")
+    if error.hint:
+        err.print(f"[yellow]HINT:[/] {escape(redact(error.hint))}")
 
 
 def check_line(check: Check) -> str:
@@ -99,11 +101,15 @@ def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]
 
 
 def problem_lines(rows: list[dict[str, Any]]) -> list[str]:
-    """Return what is wrong with which copy, a line each."""
+    """Return what is wrong with which copy and what to do about it, two lines each."""
+    wrong = [(row["backup_id"], copy) for row in rows for copy in row["copies"] if copy["problem"]]
     return [
-        f"{SIGNS['error']} {row['backup_id']} on {escape(problem)}"
-        for row in rows
-        for problem in row["problems"]
+        line
+        for identifier, copy in wrong
+        for line in (
+            f"{SIGNS['error']} {identifier} on {escape(copy['destination'])}: {escape(copy['problem'])}",
+            f"    [dim]→ {escape(copy['remedy'] or 'keep it until you know why; verify another')}[/]",
+        )
     ]
 
 

@@ -15,7 +15,7 @@ from flows.backup import _clear
 from flows.catalogue import read_store
 from flows.catalogues import read_all
 from flows.core import naming
-from flows.core.errors import PruneRefused
+from flows.core.errors import BackupNotFound, PruneRefused
 from flows.core.naming import BackupId
 from flows.core.verification import Verdict
 from flows.deletion import delete_by_hand
@@ -271,6 +271,23 @@ def deleted_by_hand(plan: BackupPlan, backup: str) -> list[str]:
     return lines
 
 
+def test_a_whole_copy_is_not_deleted_for_the_sake_of_a_damaged_one(few: PlanOnDisk) -> None:
+    plan, second = two_destinations(few)
+    for store in (few.store, second):
+        (_, damaged) = one_a_day(store, 2)
+    second.delete(naming.object_key(PLAN, damaged, naming.MAIN_ARCHIVE))
+    with pytest.raises(PruneRefused, match="is damaged on second and whole elsewhere") as refused:
+        deleted_by_hand(plan, damaged)
+    assert refused.value.hint == "say which copy goes: --destination second"
+    assert damaged in left(second)
+
+    delete_by_hand(plan, damaged, "room", print, "second")
+    assert damaged not in left(second)
+    assert damaged in left(few.store)
+    with pytest.raises(BackupNotFound, match="on second"):
+        delete_by_hand(plan, damaged, "room", print, "second")
+
+
 def test_a_destination_that_fails_does_not_keep_the_others_from_deleting_by_hand(few: PlanOnDisk) -> None:
     stores = [MemoryStore(name=name) for name in ("first", "second", "third")]
     for store in stores:
@@ -301,7 +318,7 @@ def test_a_backup_is_deleted_by_hand_where_it_may_be_and_the_rest_is_told(few: P
         (_, gone) = one_a_day(store, 2)
     assert deleted_by_hand(plan, gone) == [
         f"deleted {gone} on local: room",
-        f"kept {gone} on second: the store is append-only",
+        f"kept {gone} on second: the store is append-only; pgsalvo sync copies it to the others again",
     ]
     assert gone not in left(few.store)
     assert gone in left(second)
