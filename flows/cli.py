@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -240,7 +241,8 @@ def delete(
 
     if not reason.strip():
         raise ConfigurationError("--reason is missing", "say why this backup must go")
-    delete_by_hand(_announced(plan, quiet=False), backup, reason, terminal.out.print, destination)
+    say = partial(terminal.out.print, markup=False)
+    delete_by_hand(_announced(plan, quiet=False), backup, reason, say, destination)
 
 
 @app.command()

@@ -36,12 +36,13 @@ def delete_by_hand(
     if not is_backup_id(wanted):
         raise BackupNotFound(f"not a backup's id: {wanted!r}", f"pgsalvo list {plan.name} shows them")
     backups = read_all(plan, _refuse)
-    backup = _named(find(backups, wanted), destination and plan.store(destination).name)
+    backup = find(backups, wanted)
     holds = sorted({hold for copy in backup.copies for hold in copy.holds})
     if holds:
         raise PruneRefused(
             f"backup {backup.backup_id} is held: {', '.join(holds)}", "take the hold away first"
         )
+    backup = _named(backup, destination and plan.store(destination).name)
     for copy in backup.copies:
         others = [other.copy_on(copy.store.name) for other in backups if other.backup_id != backup.backup_id]
         verified = [other for other in others if other and other.verdict is Verdict.VERIFIED]
@@ -74,7 +75,7 @@ def _named(backup: Backup, destination: str) -> Backup:
         copies = [copy for copy in backup.copies if copy.store.name == destination]
         if not copies:
             raise BackupNotFound(
-                f"there is no backup {backup.backup_id} on {destination}", "pgsalvo list shows"
+                f"there is no backup {backup.backup_id} on {destination}", "pgsalvo list shows where it lies"
             )
         return replace(backup, copies=copies)
     damaged = [copy.store.name for copy in backup.copies if copy.is_damaged]

@@ -288,6 +288,15 @@ def test_a_whole_copy_is_not_deleted_for_the_sake_of_a_damaged_one(few: PlanOnDi
         delete_by_hand(plan, damaged, "room", print, "second")
 
 
+def test_a_hold_on_any_destination_keeps_every_copy_from_being_deleted_by_hand(few: PlanOnDisk) -> None:
+    plan, second = two_destinations(few)
+    held = store_backup(second, NOW - DAY, holds=("audit",))
+    store_backup(few.store, NOW - DAY)
+    with pytest.raises(PruneRefused, match="is held: audit"):
+        delete_by_hand(plan, held, "room", print, "local")
+    assert held in left(few.store)
+
+
 def test_a_destination_that_fails_does_not_keep_the_others_from_deleting_by_hand(few: PlanOnDisk) -> None:
     stores = [MemoryStore(name=name) for name in ("first", "second", "third")]
     for store in stores:
