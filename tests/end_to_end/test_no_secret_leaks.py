@@ -152,7 +152,11 @@ def target(discreet: Discreet) -> Iterator[str]:
         yield f"file:{discreet.plan.directory / 'target-url'}"
 
 
-def test_a_whole_round_lets_nothing_out(discreet: Discreet, target: str) -> None:
+def test_a_whole_round_lets_nothing_out(discreet: Discreet, target: str, tmp_path: Path) -> None:
+    lingering = stubbed_programs(
+        tmp_path / "lingering", discreet.server.programs, pg_dump='$REAL "$@"; code=$?; sleep 1; exit $code'
+    )  # or a busy machine's watch may miss it
+    discreet.plan.write(database={"conninfo": "file:database-url", "client_directory": str(lingering)})
     with discreet.watched() as watch:
         backup_id = discreet.plan.back_up()
         discreet.plan.verify()
