@@ -30,7 +30,7 @@ from flows.core.scrubs import Look, Place
 from flows.core.verification import Verdict, VerificationRecord
 from flows.documents import read_document
 from flows.scrub_records import read_records
-from flows.verdicts import counting_record, tells_of_damage
+from flows.verdicts import NOT_VERIFIED, Verifications, read_verifications, tells_of_damage
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Copy:
     sizes: dict[str, int]
     manifest: Manifest | None = None
     manifest_sha256: str = ""
-    verification: VerificationRecord | None = None
+    verifications: Verifications = NOT_VERIFIED
     holds: tuple[str, ...] = ()
     problem: str = ""
     remedy: str = ""
@@ -61,6 +61,11 @@ class Copy:
     def committed(self) -> bool:
         """True if a manifest is there, readable or not."""
         return MANIFEST_NAME in self.sizes
+
+    @property
+    def verification(self) -> VerificationRecord | None:
+        """The verification that counts."""
+        return self.verifications.counting
 
     @property
     def verdict(self) -> Verdict | None:
@@ -82,8 +87,7 @@ class Copy:
     @property
     def is_disproved(self) -> bool:
         """True if it came back other than it was dumped, as every copy would: they hold the same bytes."""
-        found = self.verification
-        return found is not None and found.verdict is Verdict.FAILED and not tells_of_damage(found)
+        return self._verdict_if_whole is Verdict.FAILED
 
     @property
     def is_sound(self) -> bool:
@@ -92,10 +96,19 @@ class Copy:
 
     @property
     def entry(self) -> CatalogueEntry:
-        verdict = self.verification.verdict if self.verification else None
+        """What retention looks at: a damaged copy stands there with the verdict that it has once healed."""
         return CatalogueEntry(
-            self.backup_id, started_at(self.backup_id), verdict, self.holds, damaged=bool(self.problem)
+            self.backup_id,
+            started_at(self.backup_id),
+            self._verdict_if_whole,
+            self.holds,
+            damaged=self.is_damaged,
         )
+
+    @property
+    def _verdict_if_whole(self) -> Verdict | None:
+        found = self.verifications.if_whole
+        return found.verdict if found else None
 
 
 @dataclass(frozen=True)
@@ -227,10 +240,10 @@ def _copy(
             holds=holds, problem=error.message, remedy=error.hint, unknown=unknown,
         )  # fmt: skip
     digest = manifests.sha256(body)
-    verification = counting_record(store, plan, document, objects, digest, looks)
+    verified = read_verifications(store, plan, document, objects, digest, looks)
     problem = _incomplete(document, sizes) or scrubs.known_damage(document, digest, looks)
     remedy = _remedy(store, plan) if problem else ""
-    return Copy(identifier, store, newest, sizes, document, digest, verification, holds, problem, remedy)
+    return Copy(identifier, store, newest, sizes, document, digest, verified, holds, problem, remedy)
 
 
 def _remedy(store: Store, plan: str) -> str:

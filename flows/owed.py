@@ -51,6 +51,6 @@ def _is_left_alone(present: Copy) -> bool:
 def _entry_once_copied(present: Copy | None, copies: Iterable[Copy]) -> CatalogueEntry:
     """Return how a backup would stand in a destination's catalogue: with a verdict only of its own."""
     first, *others = copies
-    verdict = present.verification.verdict if present and present.verification else None
+    verdict = present.entry.verdict if present else None
     holds = {hold for copy in (first, *others, *([present] if present else [])) for hold in copy.holds}
     return replace(first.entry, verdict=verdict, holds=tuple(sorted(holds)))

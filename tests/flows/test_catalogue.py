@@ -10,6 +10,7 @@ from flows.catalogue import Backup, Copy
 from flows.core.errors import ChecksumMismatch
 from flows.core.naming import BackupId
 from flows.core.verification import Verdict, VerificationRecord
+from flows.verdicts import Verifications, tells_of_damage
 
 MADE = BackupId("20261124T020000Z-0a1b2c")
 NOW = datetime.now(UTC)
@@ -24,8 +25,9 @@ def copy(
             backup_id=MADE, plan="shop", verdict=verdict, destination="local", verified_at=NOW,
             manifest_sha256="0" * 64, reason=reason, seconds=1,
         )  # fmt: skip
+    verified = Verifications(record, None if record and tells_of_damage(record) else record)
     return Copy(
-        MADE, MemoryStore(name="local"), NOW, {}, verification=record, problem=problem, unknown=unknown
+        MADE, MemoryStore(name="local"), NOW, {}, verifications=verified, problem=problem, unknown=unknown
     )
 
 

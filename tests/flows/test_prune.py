@@ -11,7 +11,7 @@ from blocks.stores.memory import MemoryStore
 from flows.catalogue import Copy, read_store
 from flows.core import manifest as manifests
 from flows.core import naming
-from flows.core.errors import PruneRefused
+from flows.core.errors import ChecksumMismatch, PruneRefused
 from flows.core.naming import BackupId
 from flows.core.retention import DAMAGED, prunable
 from flows.core.scrubs import Look, ScrubRecord
@@ -79,6 +79,17 @@ def test_a_cheaper_proof_verifies_no_backup_but_fails_one(few: PlanOnDisk, tier:
     assert verdicts == {cheap: None, whole: Verdict.VERIFIED, failed: Verdict.FAILED}
     assert cheap not in done.kept
     assert "newest verified" in done.kept[whole]
+
+
+def test_a_copy_under_suspicion_takes_no_slot_and_stays_as_long_as_a_sound_one(few: PlanOnDisk) -> None:
+    """A verification could not fetch it right; whether its bytes are wrong, a scrub tells later."""
+    newest = store_backup(few.store, NOW - DAY)
+    suspect = store_backup(few.store, NOW - 2 * DAY, verdict=Verdict.FAILED, reason=ChecksumMismatch.__name__)
+    sound = [store_backup(few.store, NOW - days * DAY) for days in (3, 4)]
+    store_backup(few.store, NOW - 5 * DAY, verdict=Verdict.FAILED, reason=ChecksumMismatch.__name__)
+    done = pruned(few)
+    assert left(few) == [newest, suspect, *sound]
+    assert done.kept[suspect] == [DAMAGED]
 
 
 def test_a_day_keeps_its_newest_verified_backup_beside_its_newest(few: PlanOnDisk) -> None:

@@ -21,6 +21,7 @@ from flows.core import naming
 from flows.core.errors import BackupError, ChecksumMismatch
 from flows.core.manifest import Manifest
 from flows.core.naming import BackupId
+from flows.core.retention import DAMAGED
 from flows.core.verification import Verdict
 from flows.outcomes import told
 from flows.plan import BackupPlan
@@ -31,7 +32,7 @@ from flows.scrub import scrub_stores
 from flows.sync import Synced, sync_stores
 from flows.tasks.copies import Sources, copy_archive
 from flows.verify import _proof
-from tests.servers.backups import BODIES, PLAN, store_backup
+from tests.servers.backups import BODIES, PLAN, make_older, store_backup
 from tests.servers.plan import PlanOnDisk
 from tests.servers.processes import eventually
 
@@ -498,6 +499,27 @@ def test_a_verification_that_failed_for_damage_does_not_count_once_it_is_healed(
     assert copies(plan.store)[made].verdict is Verdict.FAILED
     assert [each.healed for each in synced(among(plan, memory))["local"].copied] == [True]
     assert copies(plan.store)[made].verdict is Verdict.VERIFIED
+
+
+@pytest.mark.parametrize("verdict", [Verdict.VERIFIED, None], ids=["verified-before", "never-verified"])
+def test_what_a_verification_found_damaged_is_kept_until_it_is_healed(
+    plan: PlanOnDisk, memory: MemoryStore, verdict: Verdict | None
+) -> None:
+    """Else this store deleted it as failed, and the other in its own time: it was gone everywhere."""
+    for days in range(5):
+        store_backup(plan.store, NOW - days * DAY)
+    made = store_backup(plan.store, NOW - 8 * DAY, verdict=verdict)
+    destinations = among(plan, memory)
+    synced(destinations)
+    flip(plan.store, made)
+    record(plan.loaded, copies(plan.store)[made], _proof(plan.loaded, copies(plan.store)[made], "full"),
+           datetime.now(UTC), "0a1b2c")  # fmt: skip
+    make_older(plan.store, made, 8 * DAY)
+    kept, _ = prune_plan(destinations, own=None)
+    assert DAMAGED in kept.kept[made]
+    assert copies(plan.store)[made].is_damaged
+    assert [each.backup_id for each in synced(destinations)["local"].copied if each.healed] == [made]
+    assert copies(plan.store)[made].verdict is verdict
 
 
 @pytest.mark.parametrize(
