@@ -20,6 +20,7 @@ from blocks.errors import (
     SpoolFull,
     StoreError,
     StreamDamaged,
+    WorldError,
 )
 from blocks.spool import SpoolDirectory, sweep
 from flows import hooks, reports
@@ -41,7 +42,7 @@ from flows.proving import prove
 from flows.recording import record
 from flows.restoring import fetched
 from flows.scrub_records import write_look
-from flows.scrubbing import scrubbed
+from flows.scrubbing import UnexpectedError, scrubbed
 from flows.tasks.options import threads
 
 # What proves a backup broken, as against what only prevents a look at it.
@@ -83,14 +84,16 @@ def verify(
     proof = _proof(loaded, copy, loaded.verify.tier if tier == "plan" else tier)
     proof.seconds = time.monotonic() - began
     at = datetime.now(UTC)
-    record(loaded, copy, proof, at, secrets.token_hex(3))
     reports.publish_verification(loaded, copy, proof, at)
-    if proof.verdict is Verdict.FAILED:
-        raise VerificationFailed(
-            f"backup {copy.backup_id} on {copy.store.name} failed: {proof.reason}", proof.hint
-        )
-    if proof.verdict is Verdict.UNVERIFIABLE:
-        raise Unverifiable(f"backup {copy.backup_id} could not be verified here: {proof.reason}", proof.hint)
+    bad_news = _bad_news(copy, proof)
+    try:
+        record(loaded, copy, proof, at, secrets.token_hex(3))
+    except WorldError as error:
+        if not bad_news:
+            raise
+        bad_news.message += f"; nor could that be written down: {error.message}"
+    if bad_news:
+        raise bad_news
     return Completed(message=copy.backup_id)
 
 
@@ -100,10 +103,22 @@ def _chosen(plan: BackupPlan, wanted: str, destination: str) -> Copy:
     return min(backup.copies, key=lambda copy: (bool(copy.problem), LEAST_TRIED.index(copy.verdict)))
 
 
+def _bad_news(copy: Copy, proof: Proof) -> VerificationFailed | Unverifiable | None:
+    if proof.verdict is Verdict.FAILED:
+        return VerificationFailed(
+            f"backup {copy.backup_id} on {copy.store.name} failed: {proof.reason}", proof.hint
+        )
+    if proof.verdict is Verdict.UNVERIFIABLE:
+        return Unverifiable(f"backup {copy.backup_id} could not be verified here: {proof.reason}", proof.hint)
+    return None
+
+
 def _proof(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
     """Tell a broken backup from one that could not be looked at; anything else is the run's own failure."""
     try:
         return _restored_and_judged(plan, copy, tier)
+    except UnexpectedError:
+        raise
     except PREVENTED as error:
         return Proof(Verdict.UNVERIFIABLE, error.message, error.hint, type(error).__name__, tier)
     except BROKEN as error:

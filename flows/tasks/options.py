@@ -1,5 +1,6 @@
 """The options that tasks share, declared once."""
 
+import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -11,6 +12,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from blocks.errors import WorldError
+from blocks.references import redact
+from flows.beside import logger
 from flows.scrubbing import scrubbed
 
 P = ParamSpec("P")
@@ -46,8 +49,21 @@ def transfer(*, name: str, run_name: str | None = None) -> Callable[[Callable[P,
 
 
 def performed(step: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Perform a step as a task of the running flow, or outside of a run by itself, without Prefect's API."""
-    return step(*args, **kwargs) if FlowRunContext.get() else step.fn(*args, **kwargs)
+    """Perform a step as a task of the running flow, or outside of a run by itself, without Prefect's API.
+
+    There too a transfer is tried again after a passing trouble.
+    """
+    if FlowRunContext.get():
+        return step(*args, **kwargs)
+    for delay in TRANSFER_DELAYS_SECONDS if step.retries else ():
+        try:
+            return step.fn(*args, **kwargs)
+        except WorldError as error:
+            if not error.transient:
+                raise
+            logger.warning("%s; trying again in %.0f s", redact(error.message), delay)
+            time.sleep(delay)
+    return step.fn(*args, **kwargs)
 
 
 def is_transient(_task: Any, _run: Any, state: Any) -> bool:

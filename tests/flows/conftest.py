@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.tasks import options
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
 
 UNREACHABLE = "host=127.0.0.1 port=1 dbname=shop user=ann"
@@ -15,3 +16,9 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlanOnDisk:
     plan = PlanOnDisk.for_database(tmp_path, UNREACHABLE)
     monkeypatch.setenv(PLANS_VARIABLE, str(plan.file))
     return plan
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried again outside of a run is tried at once."""
+    monkeypatch.setattr(options, "TRANSFER_DELAYS_SECONDS", [0.0] * options.TRANSFER_RETRIES)
