@@ -223,12 +223,15 @@ def run(command: Command, *, stdin: bytes = b"", timeout_seconds: float = 60.0) 
             process.stop()
 
         timer = threading.Timer(timeout_seconds, end)
+        timer.daemon = True
         timer.start()
-        feeder = threading.Thread(target=process.feed, args=([stdin],), daemon=True)
-        feeder.start()
-        stdout = b"".join(process.chunks())
-        status = process.wait()
-        timer.cancel()
+        try:
+            feeder = threading.Thread(target=process.feed, args=([stdin],), daemon=True)
+            feeder.start()
+            stdout = b"".join(process.chunks())
+            status = process.wait()
+        finally:
+            timer.cancel()
         feeder.join()
     if overdue.is_set() and status != 0:
         raise ProgramSilent(f"{command.name} did not end within {timeout_seconds:g} s")

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
-import httpx
 import obstore.store
 from botocore.config import Config
 from botocore.credentials import (
@@ -22,10 +21,10 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 from botocore.exceptions import NoCredentialsError
-from prefect.blocks.core import Block
 
-from blocks.errors import ConfigurationError, StoreUnreachable
+from blocks.errors import ConfigurationError
 from blocks.stores.authorities import authorities_file
+from blocks.stores.credentials_blocks import load_block
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Credential
@@ -53,16 +52,7 @@ def open_block_session(reference: str) -> boto3.Session:
     """Return a session of a stored prefect-aws block, such as `aws-credentials/prod`."""
     import prefect_aws  # noqa: F401 - Prefect can only load types that were imported
 
-    try:
-        # not a coroutine, even where an event loop runs
-        block: Any = Block.load(reference, _sync=True)  # type: ignore[call-arg]
-    except ValueError:
-        raise ConfigurationError(f"there is no block {reference}", "see: prefect block ls") from None
-    except httpx.HTTPError as error:
-        raise StoreUnreachable(
-            f"Prefect's API did not give the block {reference} ({type(error).__name__})",
-            "see PREFECT_API_URL, or name keys instead of a block",
-        ) from error
+    block = load_block(reference)
     if not hasattr(block, "get_boto3_session"):
         raise ConfigurationError(
             f"the block {reference} holds no AWS credentials", "name one such as aws-credentials/NAME"

@@ -41,6 +41,8 @@ _FORBIDDEN = {
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}
 _FULL = {"QuotaExceeded", "InsufficientCapacity", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _TRANSIENT = {"RequestTimeout", "SlowDown", "ConditionalRequestConflict", "OperationAborted"}
+# bytes that were changed or lost on their way
+DAMAGED = {"BadDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
 _MISSING = {"NoSuchKey", "NoSuchUpload", "NotFound", "404"}
 _TAKEN = {"PreconditionFailed", "412"}
 _REFUSED_OPTIONS = {"InvalidArgument", "InvalidRequest", "InvalidStorageClass"}
@@ -121,6 +123,8 @@ def _refusal(code: str, status: int, what: str, sets_options: bool) -> StoreErro
         return ObjectExists(text)
     if code in _MISSING:
         return ObjectMissing(text)
+    if code in DAMAGED:
+        return StoreUnreachable(text, "try again; see the network")
     if code in _TRANSIENT or status == 429 or status >= 500:
         return StoreUnreachable(text, "see whether the server is overloaded or broken, and try again later")
     if code in _FORBIDDEN or status in (401, 403):

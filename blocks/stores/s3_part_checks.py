@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from blocks.stores.s3_errors import answer_of, store_error
+from blocks.stores.s3_errors import DAMAGED, answer_of, store_error
 
 _RIGHT, _SIGNED, _SENT = b"as it was signed", b"also as signed", b"not as signed!"
 _SENDING = "before-send.s3.UploadPart"
@@ -50,8 +50,12 @@ def _takes(client: Any, upload: dict[str, str], number: int, body: bytes, checks
     try:
         client.upload_part(**upload, PartNumber=number, Body=body, **told)
     except ClientError as error:
-        is_refusal = answer_of(error)[1] in _REFUSALS and not store_error(error, "").transient
-        if not is_refusal:
+        if not _is_refusal(error):
             raise
         return False
     return True
+
+
+def _is_refusal(error: ClientError) -> bool:
+    code, status = answer_of(error)
+    return code in DAMAGED or (status in _REFUSALS and not store_error(error, "").transient)

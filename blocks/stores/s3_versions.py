@@ -59,14 +59,14 @@ def locked_until(client: Any, bucket: str, key: str, *, locks: bool) -> datetime
 
 
 def lock(client: Any, bucket: str, key: str, mode: str, until: datetime) -> None:
-    """Lock a key's newest version, unless it is locked as firmly and as long: no lock becomes shorter."""
+    """Lock a key's newest version; a lock that is there only becomes longer, and firmer."""
     found = client.head_object(Bucket=bucket, Key=key)
-    end = found.get("ObjectLockRetainUntilDate")
-    if end and end >= until and found["ObjectLockMode"] in (mode.upper(), "COMPLIANCE"):
-        return
-    client.put_object_retention(
-        Bucket=bucket, Key=key, Retention={"Mode": mode.upper(), "RetainUntilDate": until}
-    )
+    there = (found.get("ObjectLockMode"), found.get("ObjectLockRetainUntilDate"))
+    mode_there, end = there
+    wanted = ("COMPLIANCE" if mode_there == "COMPLIANCE" else mode.upper(), max(until, end or until))
+    if wanted != there:
+        retention = {"Mode": wanted[0], "RetainUntilDate": wanted[1]}
+        client.put_object_retention(Bucket=bucket, Key=key, Retention=retention)
 
 
 def lock_options(mode: str, until: datetime) -> dict[str, Any]:

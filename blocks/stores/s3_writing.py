@@ -7,7 +7,7 @@ import obstore
 from obstore.exceptions import BaseError as MoveError
 from obstore.store import S3Store as MovingClient
 
-from blocks.errors import StoreError
+from blocks.errors import ObjectMissing, StoreError, StoreUnreachable
 from blocks.stores.s3_objects import Objects
 from blocks.stores.upload_parts import Parts, cut
 
@@ -49,8 +49,12 @@ def upload(
         with contextlib.suppress(MoveError, OSError):
             writer.__exit__(type(error), error, error.__traceback__)
         raise
-    with objects.writing_errors():
-        writer.close()
+    try:
+        with objects.writing_errors():
+            writer.close()
+    except ObjectMissing:
+        # said to a repeated last request if the first one's answer got lost: the object may be there
+        raise StoreUnreachable(f"{objects.what}: the server has forgotten the upload", "try again") from None
     return size_bytes
 
 

@@ -1,6 +1,7 @@
-"""The pipes to and from programs, which carry whole databases."""
+"""The pipes to and from programs, which carry whole databases, and what a run leaves behind."""
 
 import fcntl
+import threading
 
 import pytest
 
@@ -21,3 +22,14 @@ def test_a_pipe_that_the_system_keeps_narrow_carries_the_same(monkeypatch: pytes
     monkeypatch.setattr(process, "PIPE_BYTES", -1)  # refused, as with too many pipes of a user
     sent = b"rows" * 100_000
     assert run(CAT, stdin=sent).stdout == sent
+
+
+def test_an_interrupted_run_leaves_no_timer_that_keeps_the_interpreter() -> None:
+    interrupting = Command(("sh", "-c", "sleep 0.2; kill -INT $PPID; exec sleep 60"))
+    before = set(threading.enumerate())
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupting, timeout_seconds=3600)
+    left = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    for timer in set(left) - before:
+        timer.join(1)
+        assert not timer.is_alive()

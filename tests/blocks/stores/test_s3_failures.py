@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import ClientError, IncompleteReadError
 
 from blocks.errors import ObjectExists, ObjectMissing, StoreError, StoreForbidden, StoreFull, StoreUnreachable
-from blocks.stores import S3Store, s3_access
+from blocks.stores import S3Store, s3_access, upload_parts
 from blocks.stores.s3_errors import store_error
 from tests.servers.ports import free_port
 from tests.servers.s3 import BrokenLine, S3Server
@@ -143,6 +143,30 @@ def test_an_upload_that_dies_half_way_stores_nothing_and_its_rest_can_be_cleared
 
 
 @impatiently
+def test_an_upload_whose_last_answer_was_lost_can_be_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_access, "RETRIES", 1)
+    monkeypatch.setattr(upload_parts, "SMALLEST_PART_BYTES", MIB)
+    begun = Answer(
+        body=b"<InitiateMultipartUploadResult><UploadId>7</UploadId></InitiateMultipartUploadResult>"
+    )
+    made = Answer(body=b"<CompleteMultipartUploadResult><ETag>1</ETag></CompleteMultipartUploadResult>")
+    lost, forgotten = Answer(502), Answer(404, "NoSuchUpload")
+    with scripted_s3() as script:
+        script.answers = {
+            "PUT": [Answer(headers={"ETag": '"1"'})],
+            "POST": [begun, lost, forgotten, begun, made],
+        }
+        store = S3Store(
+            bucket="b", endpoint_url=script.endpoint_url, access_key_id="a", secret_access_key="b"
+        )
+        body = [bytes(MIB)] * 3
+        with pytest.raises(StoreUnreachable, match=r"cannot write key .* has forgotten the upload") as caught:
+            store.put("key", body, expected_bytes=1)
+        assert caught.value.transient
+        assert store.put("key", body, expected_bytes=1) == 3 * MIB
+
+
+@impatiently
 def test_a_source_that_breaks_while_the_server_is_gone_keeps_its_own_error(
     s3_server: S3Server, bucket: str, line: BrokenLine
 ) -> None:
@@ -169,6 +193,9 @@ def test_a_source_that_breaks_while_the_server_is_gone_keeps_its_own_error(
         (400, "RequestTimeout", StoreUnreachable),
         (429, "", StoreUnreachable),
         (409, "ConditionalRequestConflict", StoreUnreachable),
+        (400, "BadDigest", StoreUnreachable),
+        (400, "XAmzContentSHA256Mismatch", StoreUnreachable),
+        (400, "IncompleteBody", StoreUnreachable),
         (507, "XMinioStorageFull", StoreFull),
         (403, "QuotaExceeded", StoreFull),
         (404, "NoSuchKey", ObjectMissing),

@@ -1,6 +1,7 @@
 """What a bucket that keeps versions or locks objects does to backups, on a server that enforces both."""
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -178,6 +179,56 @@ def test_a_bucket_that_locks_for_longer_by_itself_is_content(
     )
     write(locked)
     assert retention(ministack, locked, "key")["RetainUntilDate"] > datetime.now(UTC) + 29 * DAY
+
+
+@pytest.mark.parametrize(
+    ("there", "mode", "expected"),
+    [
+        pytest.param(("COMPLIANCE", 10), "governance", ("COMPLIANCE", 30), id="firmer-but-shorter"),
+        pytest.param(("GOVERNANCE", 90), "compliance", ("COMPLIANCE", 90), id="longer-but-weaker"),
+        pytest.param(("COMPLIANCE", 90), "governance", None, id="firmer-and-longer"),
+        pytest.param(("GOVERNANCE", 30), "governance", None, id="the-same"),
+        pytest.param(None, "governance", ("GOVERNANCE", 30), id="none"),
+    ],
+)
+def test_a_lock_that_is_there_only_becomes_longer_and_firmer(
+    there: tuple[str, int] | None, mode: str, expected: tuple[str, int] | None
+) -> None:
+    now = datetime(2026, 1, 28, tzinfo=UTC)
+
+    def told(days: int) -> str:
+        return f"{now + days * DAY:%Y-%m-%dT%H:%M:%SZ}"
+
+    headers = {}
+    if there:
+        headers = {
+            "x-amz-object-lock-mode": there[0],
+            "x-amz-object-lock-retain-until-date": told(there[1]),
+        }
+    with scripted_s3() as script:
+        script.answers = {"HEAD": [Answer(headers=headers)]}
+        keys = {"access_key_id": "a", "secret_access_key": "b"}
+        store = S3Store(bucket="b", endpoint_url=script.endpoint_url, **keys, **LOCK)
+        s3_versions.lock(store._asking, "b", "key", mode, now + 30 * DAY)
+        sent = [request.body.decode() for request in script.requests if request.method == "PUT"]
+    found = [re.findall(r"<(?:Mode|RetainUntilDate)>([^<]+)<", text) for text in sent]
+    assert found == ([[expected[0], told(expected[1])]] if expected else [])
+
+
+def test_a_bucket_that_locks_more_firmly_but_shorter_by_itself_is_content(
+    ministack: MiniStack, locked: S3Store
+) -> None:
+    ministack.client.put_object_lock_configuration(
+        Bucket=locked.bucket,
+        ObjectLockConfiguration={
+            "ObjectLockEnabled": "Enabled",
+            "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 10}},
+        },
+    )
+    locked.put("key", [b"body"])
+    found = retention(ministack, locked, "key")
+    assert found["Mode"] == "COMPLIANCE"
+    assert found["RetainUntilDate"] > datetime.now(UTC) + 29 * DAY
 
 
 @every_write

@@ -102,6 +102,8 @@ def test_a_server_that_does_not_look_is_found_out_and_keeps_nothing(
     ("parts", "expected"),
     [
         pytest.param([TAKEN, Answer(400, "BadDigest")], True, id="another-word-for-it"),
+        pytest.param([TAKEN, Answer(400, "IncompleteBody")], True, id="takes-it-for-a-broken-one"),
+        pytest.param([TAKEN, Answer(400, "RequestTimeout")], StoreUnreachable, id="got-no-bytes"),
         pytest.param([TAKEN, Answer(403, "SignatureDoesNotMatch")], True, id="the-signature-is-the-bytes"),
         pytest.param([Answer(400, "InvalidRequest")], False, id="refuses-the-right-one-as-well"),
         pytest.param([TAKEN, Answer(503, "SlowDown")], StoreUnreachable, id="overloaded"),
