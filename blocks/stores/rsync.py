@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from blocks.errors import ObjectExists, StoreError
 from blocks.references import resolve
 from blocks.stores.base import PendingUpload, Store, StoredObject, check_key, is_key
+from blocks.stores.hidden_names import check_upload, objects_among, uploads_among
 from blocks.stores.hosts import is_this_host
 from blocks.stores.rsync_commands import Address, parse_address
 from blocks.stores.rsync_objects import Objects, meant_key
@@ -158,12 +159,7 @@ class RsyncStore(Store):
             return objects.look_at(key)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        found = [
-            stored
-            for stored in self._files(prefix)
-            if meant_key(stored.key) is None and stored.key.startswith(prefix)
-        ]
-        yield from sorted(found, key=lambda stored: stored.key)
+        yield from objects_among(self._files(prefix), prefix, meant_key)
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         with self._objects("delete", _checked(key)) as objects:
@@ -181,16 +177,10 @@ class RsyncStore(Store):
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield rsync's hidden files, as begun at their last write: a running upload is never an old one."""
-        uploads = [
-            PendingUpload(meant, stored.key, stored.modified_at)
-            for stored in self._files(prefix)
-            if (meant := meant_key(stored.key)) and meant.startswith(prefix)
-        ]
-        yield from sorted(uploads, key=lambda upload: (upload.key, upload.upload_id))
+        yield from uploads_among(self._files(prefix), prefix, meant_key)
 
     def abort_pending(self, upload: PendingUpload) -> None:
-        if meant_key(upload.upload_id) != upload.key or not is_key(upload.upload_id):
-            raise StoreError(f"{upload.upload_id} is no unfinished upload of {self.location}")
+        check_upload(upload, self.location, meant_key)
         with self._objects("delete", upload.upload_id) as objects:
             objects.delete(upload.upload_id)
 

@@ -14,6 +14,7 @@ from blocks.errors import ObjectExists, ObjectMissing, StoreError, StoreUnreacha
 from blocks.references import resolve
 from blocks.stores.base import PendingUpload, Store, StoredObject, is_key
 from blocks.stores.extras import imported
+from blocks.stores.hidden_names import check_upload, objects_among, uploads_among
 from blocks.stores.hosts import is_this_host
 from blocks.stores.part_file import MOST_TRIES
 from blocks.stores.part_keys import checked, meant_key, part_of
@@ -117,8 +118,7 @@ class SmbStore(Store):
             return StoredObject(key, file.fd.end_of_file, file.fd.last_write_time)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        found = [stored for stored in self._files(prefix) if meant_key(stored.key) is None]
-        yield from sorted(found, key=lambda stored: stored.key)
+        yield from objects_among(self._files(prefix), prefix, meant_key)
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         self._remove(checked(key), self._cannot("delete", key))
@@ -135,16 +135,10 @@ class SmbStore(Store):
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield the `.part` files, as begun at their last write: a running upload is never an old one."""
-        uploads = [
-            PendingUpload(meant, stored.key, stored.modified_at)
-            for stored in self._files(prefix)
-            if (meant := meant_key(stored.key)) and meant.startswith(prefix)
-        ]
-        yield from sorted(uploads, key=lambda upload: (upload.key, upload.upload_id))
+        yield from uploads_among(self._files(prefix), prefix, meant_key)
 
     def abort_pending(self, upload: PendingUpload) -> None:
-        if meant_key(upload.upload_id) != upload.key:
-            raise StoreError(f"{upload.upload_id} is no unfinished upload of {self.location}")
+        check_upload(upload, self.location, meant_key)
         self._remove(upload.upload_id, self._cannot("clear the upload of", upload.key))
 
     @cached_property
@@ -244,7 +238,7 @@ class SmbStore(Store):
                 yield bytes(memoryview(buffer)[:count])
 
     def _files(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield the files whose keys, or those of their parts, begin with `prefix`."""
+        """Yield the files, parts among them, of all folders that may hold what begins with `prefix`."""
         folder, slash, _ = prefix.rpartition("/")
         if slash and not is_key(folder):
             return
@@ -263,7 +257,7 @@ class SmbStore(Store):
                 key = folder + read_name(entry.name)
                 if entry.is_directory and entry.name != "." and f"{key}/".startswith(prefix):
                     folders.append((f"{key}/", above | here))
-                elif not entry.is_directory and (meant_key(key) or key).startswith(prefix) and is_key(key):
+                elif not entry.is_directory and is_key(key):
                     yield StoredObject(key, entry.size_bytes, entry.modified_at)
 
     def _remove(self, key: str, what: str) -> None:
