@@ -28,6 +28,7 @@ from blocks.stores.gcs_access import (
     patient,
 )
 from blocks.stores.gcs_errors import no_such_bucket, translated
+from blocks.stores.gcs_versions import versions
 from blocks.stores.hosts import is_this_host
 
 PIECE_BYTES = 16 << 20
@@ -180,8 +181,11 @@ class GcsStore(Store):
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         check_key(key)
-        with contextlib.suppress(ObjectMissing), self._answers("delete", key):
-            self._blob(key).delete(**self._patient)
+        with self._answers("delete", key):
+            found = versions(self._client, self.bucket, self._full(key), self._patient)
+        for version in found:
+            with contextlib.suppress(ObjectMissing), self._answers("delete", key):
+                version.delete(**self._patient)
 
     def now(self) -> datetime:
         """The server's clock, to the second; ours from a server that tells none."""

@@ -15,11 +15,11 @@ from blocks.errors import (
     ConfigurationError,
     ObjectExists,
     StoreError,
-    StoreForbidden,
     StoreUnreachable,
     WorldError,
 )
 from blocks.stores.base import PendingUpload, Store, StoredObject, is_key
+from blocks.stores.hidden_names import check_upload, objects_among, uploads_among
 from blocks.stores.part_keys import checked, meant_key, part_of
 from blocks.stores.rclone_access import Rclone, is_on_this_host, reaching
 from blocks.stores.rclone_remote import Remote
@@ -151,14 +151,13 @@ class RcloneStore(Store):
         return self._remote.look(checked(key), self._cannot("look at", key))
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        found = [stored for stored in self._files(prefix) if meant_key(stored.key) is None]
-        yield from sorted(found, key=lambda stored: stored.key)
+        yield from objects_among(self._files(prefix), prefix, meant_key)
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         self._remove(checked(key), self._cannot("delete", key))
 
     def now(self) -> datetime:
-        """The clock that objects are dated by, as a small one tells it; ours where none may be written.
+        """The clock that objects are dated by, as a small one tells it; ours where none can be written.
 
         A kill, or a remote that is gone meanwhile, leaves that one, of five bytes; no prune clears it.
         """
@@ -168,22 +167,18 @@ class RcloneStore(Store):
                 self._remote.upload(probe, [b"clock"], what)
                 told = self._remote.look(probe, what).modified_at
                 self._remote.remove(probe, what)
-        except StoreForbidden:
+        except StoreError as error:
+            if error.transient:
+                raise
             return datetime.now(UTC)
         return told
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield the `.part` files, as begun when the remote dates them."""
-        uploads = [
-            PendingUpload(meant, stored.key, stored.modified_at)
-            for stored in self._files(prefix)
-            if (meant := meant_key(stored.key)) and meant.startswith(prefix)
-        ]
-        yield from sorted(uploads, key=lambda upload: (upload.key, upload.upload_id))
+        yield from uploads_among(self._files(prefix), prefix, meant_key)
 
     def abort_pending(self, upload: PendingUpload) -> None:
-        if meant_key(upload.upload_id) != upload.key:
-            raise StoreError(f"{upload.upload_id} is no unfinished upload of {self.location}")
+        check_upload(upload, self.location, meant_key)
         self._remove(upload.upload_id, self._cannot("clear the upload of", upload.key))
 
     @cached_property
@@ -226,12 +221,12 @@ class RcloneStore(Store):
         return size_bytes
 
     def _files(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield every file in the folder that `prefix` names whose key, or that of its part, begins so."""
+        """Yield every file in the folder that `prefix` names, parts among them."""
         folder, slash, _ = prefix.rpartition("/")
         if slash and not is_key(folder):
             return
         for stored in self._remote.files(folder, self._cannot("list", prefix)):
-            if is_key(stored.key) and (meant_key(stored.key) or stored.key).startswith(prefix):
+            if is_key(stored.key):
                 yield stored
 
     def _remove(self, key: str, what: str) -> None:

@@ -17,6 +17,7 @@ from blocks.errors import StoreError
 from blocks.references import resolve
 from blocks.stores.base import PendingUpload, Store, StoredObject, check_key, is_key
 from blocks.stores.extras import imported
+from blocks.stores.hidden_names import check_upload, objects_among, uploads_among
 from blocks.stores.hosts import is_this_host
 from blocks.stores.part_keys import checked, meant_key
 from blocks.stores.ssh_trust import SSH_PORT, parse_pin
@@ -30,6 +31,9 @@ EXTRA = "sftp"
 
 class SftpStore(Store):
     """Keeps backups in a directory of a server that speaks SFTP.
+
+    Where the server cannot rename over an object (OpenSSH's can), an older one of the same key is removed
+    first: for that moment there is none, and a failure in it may leave none.
 
     Example:
         List what a stored block's directory holds:
@@ -146,12 +150,7 @@ class SftpStore(Store):
             return objects.look_at(key)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        found = [
-            stored
-            for stored in self._files(prefix)
-            if meant_key(stored.key) is None and stored.key.startswith(prefix)
-        ]
-        yield from sorted(found, key=lambda stored: stored.key)
+        yield from objects_among(self._files(prefix), prefix, meant_key)
 
     def delete(self, key: str) -> None:  # type: ignore[override] # see Store.delete
         check_key(key)
@@ -171,16 +170,10 @@ class SftpStore(Store):
 
     def pending(self, prefix: str = "") -> Iterator[PendingUpload]:
         """Yield the `.part` files, as begun at their last write: a running upload is never an old one."""
-        uploads = [
-            PendingUpload(meant, stored.key, stored.modified_at)
-            for stored in self._files(prefix)
-            if (meant := meant_key(stored.key)) and meant.startswith(prefix)
-        ]
-        yield from sorted(uploads, key=lambda upload: (upload.key, upload.upload_id))
+        yield from uploads_among(self._files(prefix), prefix, meant_key)
 
     def abort_pending(self, upload: PendingUpload) -> None:
-        if meant_key(upload.upload_id) != upload.key or not is_key(upload.upload_id):
-            raise StoreError(f"{upload.upload_id} is no unfinished upload of {self.location}")
+        check_upload(upload, self.location, meant_key)
         with self._objects("clear", upload.upload_id) as objects:
             objects.remove(upload.upload_id)
 

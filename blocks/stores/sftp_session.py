@@ -1,7 +1,8 @@
 """One SFTP session: what paramiko's client lacks, on top of its requests.
 
 Its own pipelined writes forget the errors of the last hundred, its prefetch plans a whole object in
-memory, its listing fails at a name that is not UTF-8, and it knows no free space and no flush.
+memory, its listing fails at a name that is not UTF-8, and it knows no free space, no flush, and none of the
+extensions that the server announces.
 """
 
 from collections import deque
@@ -15,12 +16,14 @@ from paramiko.sftp import (
     CMD_CLOSE,
     CMD_EXTENDED,
     CMD_FSTAT,
+    CMD_INIT,
     CMD_OPEN,
     CMD_OPENDIR,
     CMD_READ,
     CMD_READDIR,
     CMD_REALPATH,
     CMD_STATUS,
+    CMD_VERSION,
     CMD_WRITE,
     SFTP_FLAG_CREATE,
     SFTP_FLAG_EXCL,
@@ -35,6 +38,8 @@ from paramiko.transport import Transport
 
 from blocks.stores.sftp_errors import Refusal, check_status
 
+PROTOCOL_VERSION = 3
+POSIX_RENAME = b"posix-rename@openssh.com"
 REQUEST_BYTES = 32 << 10  # what every server takes
 REQUESTS_UNDER_WAY = 128
 CHUNK_BYTES = 1 << 20
@@ -73,7 +78,24 @@ class Session(SFTPClient):
 
         def _request(self, kind: int, *arguments: object) -> tuple[int, Message]: ...
         def _async_request(self, receiver: object, kind: int, *arguments: object) -> int: ...
+        def _send_packet(self, kind: int, message: Message) -> None: ...
+        def _read_packet(self) -> tuple[int, bytes]: ...
         def _read_response(self, waitfor: int | None = None) -> object: ...
+
+    def _send_version(self) -> int:
+        """Greet the server; keep what extensions it announces, which paramiko drops."""
+        greeting = Message()
+        greeting.add_int(PROTOCOL_VERSION)
+        self._send_packet(CMD_INIT, greeting)
+        kind, content = self._read_packet()
+        if kind != CMD_VERSION:
+            raise SFTPError("no greeting")
+        answer = Message(content)
+        version, self._extensions = answer.get_int(), set[bytes]()
+        while name := answer.get_binary():
+            self._extensions.add(name)
+            answer.get_binary()
+        return version
 
     def _convert_status(self, message: Message) -> None:
         """Keep the code of a refusal, which paramiko drops."""
@@ -85,6 +107,10 @@ class Session(SFTPClient):
 
     def close(self) -> None:
         self.transport.close()
+
+    def lacks_posix_rename(self, refusal: Refusal) -> bool:
+        """Return whether a refused `posix_rename` is one that the server does not know."""
+        return refusal.is_unsupported or POSIX_RENAME not in self._extensions
 
     def create(self, path: str) -> bytes:
         """Open a new file for writing, and return its handle."""

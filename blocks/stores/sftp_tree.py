@@ -48,13 +48,23 @@ class Part:
     def replace(self) -> None:
         """Give the file its name, whatever bore it before.
 
-        A server without the extension for that gives it only if nothing bears it, or replaces as well.
+        On a server without the extension for that, what bears the name may have to be removed first: for a
+        moment there is no such file.
         """
         try:
             self._session.posix_rename(self.path, self._target)
         except Refusal as refusal:
-            if not refusal.is_unsupported:
+            if not self._session.lacks_posix_rename(refusal):
                 raise
+            self._replace_by_removal()
+
+    def _replace_by_removal(self) -> None:
+        try:
+            self._session.rename(self.path, self._target)
+        except Refusal:
+            if not is_file(self._session, self._target):
+                raise
+            self._session.remove(self._target)
             self._session.rename(self.path, self._target)
 
     def rename(self) -> None:
@@ -218,10 +228,18 @@ def make_directory(session: Session, path: str, top: str) -> None:
 
 
 def is_directory(session: Session, path: str) -> bool:
+    return stat.S_ISDIR(_mode_of(session, path))
+
+
+def is_file(session: Session, path: str) -> bool:
+    return stat.S_ISREG(_mode_of(session, path))
+
+
+def _mode_of(session: Session, path: str) -> int:
     try:
-        return stat.S_ISDIR(session.stat(path).st_mode or 0)
+        return session.stat(path).st_mode or 0
     except Refusal:
-        return False
+        return 0
 
 
 def _leads_up(session: Session, link: str) -> bool:

@@ -21,6 +21,8 @@ from smbprotocol.exceptions import SMBException, SMBResponseException
 from smbprotocol.file_info import FileAttributes, FileInformationClass, FileRenameInformation
 from smbprotocol.open import CreateOptions, FilePipePrinterAccessMask
 
+from blocks.stores.smb_errors import ENDED
+
 _SHARED = "rwd"
 
 
@@ -60,11 +62,14 @@ class PatientConnection(Connection):  # type: ignore[misc]
 
     @contextmanager
     def _ending(self) -> Iterator[None]:
-        """End the connection after any error but an answer: nobody knows what comes next on it."""
+        """End the connection after any error but an answer: nobody knows what comes next on it.
+
+        The same after an answer that tells an end: smbprotocol would use for ever what is over.
+        """
         try:
             yield
         except (SMBException, OSError) as error:
-            if not isinstance(error, SMBResponseException):
+            if not isinstance(error, SMBResponseException) or error.status in ENDED:
                 self.transport.close()
             raise
 

@@ -39,12 +39,15 @@ _TRANSIENT = {
     NtStatus.STATUS_INSUFF_SERVER_RESOURCES,
     NtStatus.STATUS_REQUEST_NOT_ACCEPTED,
     NtStatus.STATUS_SERVER_UNAVAILABLE,
-    NtStatus.STATUS_USER_SESSION_DELETED,
     NtStatus.STATUS_IO_TIMEOUT,
-    0xC00000C9,  # the tree connection is gone
-    0xC000020C,  # the connection is
-    0xC000035C,  # the session is over
     0xC000026E,  # the volume was dismounted
+}
+# nothing more can be done on the connection, the session or the tree connection
+ENDED = {
+    NtStatus.STATUS_USER_SESSION_DELETED,
+    NtStatus.STATUS_NETWORK_NAME_DELETED,  # of the share, or of its tree connection
+    0xC000020C,  # the connection is gone
+    0xC000035C,  # the session has expired
 }
 
 
@@ -79,7 +82,7 @@ def store_error(error: BaseException, what: str) -> StoreError:
         return StoreFull(text, "free some space there, raise the quota, or keep fewer backups")
     if status is None or status in _FORBIDDEN:
         return StoreForbidden(text, _FORBIDDEN.get(status or 0, _CREDENTIALS))
-    if status in _TRANSIENT:
+    if status in _TRANSIENT | ENDED:
         return StoreUnreachable(text, "see whether the server is overloaded, and try again later")
     return StoreError(text)
 

@@ -18,7 +18,7 @@ from blocks.stores import SmbStore
 from blocks.stores.base import PendingUpload
 from tests.privileged.subject_smb import connected_smb_store, smb_server, store, subject  # noqa: F401
 from tests.servers.s3 import BrokenLine, broken_line
-from tests.servers.smb import PASSWORD, SmbServer
+from tests.servers.smb import PASSWORD, SHARE, SmbServer, start_smb
 
 MIB = 1 << 20
 USES: dict[str, Callable[[SmbStore], object]] = {
@@ -237,6 +237,57 @@ def test_a_server_that_stops_answering_is_given_up_and_used_again_later(
     assert time.monotonic() - began < 15
     line.mend()
     assert reached.read("kept") == b"x"
+
+
+@pytest.fixture(scope="module")
+def closing_server() -> Iterator[SmbServer]:
+    """A server that closes its share, which ends it for every store there."""
+    server = start_smb()
+    yield server
+    server.stop()
+
+
+def close_share(server: SmbServer) -> None:
+    """End what clients have of the share, but not their connections and sessions."""
+    configuration = server.directory.parent / "smb.conf"
+    subprocess.run(("smbcontrol", "-s", configuration, "smbd", "close-share", SHARE), check=True)
+
+
+def use_for_a_while(store: SmbStore, use: Callable[[SmbStore], object]) -> None:  # noqa: F811
+    # the server learns beside the line that it is to close the share
+    for _ in range(200):
+        use(store)
+        time.sleep(0.01)
+
+
+@every_use
+def test_a_share_that_the_server_closed_is_used_again_later(
+    closing_server: SmbServer, use: Callable[[SmbStore], object]
+) -> None:
+    store = closing_server.store(prefix="closed")  # noqa: F811
+    store.put("key", [b"x"])
+    store.put("kept", [b"x"])
+    close_share(closing_server)
+    with pytest.raises(StoreUnreachable):
+        use_for_a_while(store, use)
+    assert store.read("kept") == b"x"
+
+
+def test_an_upload_during_which_the_server_closes_the_share_is_given_up_and_leaves_nothing(
+    closing_server: SmbServer,
+) -> None:
+    def source() -> Iterator[bytes]:
+        yield bytes(MIB)
+        close_share(closing_server)
+        for _ in range(200):
+            yield bytes(MIB)
+            time.sleep(0.01)
+
+    store = closing_server.store(prefix="closed-half-way")  # noqa: F811
+    with pytest.raises(StoreUnreachable):
+        store.put("key", source())
+    assert list(store.list()) == []
+    assert list(store.pending()) == []
 
 
 @pytest.mark.parametrize("way", ["hang", "refuse"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import google.auth
 import httpx
@@ -259,6 +260,67 @@ def test_create_asks_the_server_to_refuse_what_came_meanwhile(
     with pytest.raises(ObjectExists):
         gcs_store.create("manifest.json", b"ours")
     assert gcs_store.read("manifest.json") == b"theirs"
+
+
+def _listed(*versions: tuple[str, str, str]) -> Answer:
+    """Return Google's listing of versions: name, generation, and when it ceased to be the live one."""
+    items = [
+        {"name": name, "generation": generation} | ({"timeDeleted": ended} if ended else {})
+        for name, generation, ended in versions
+    ]
+    body = json.dumps({"items": items}).encode()
+    return Answer(body=body, headers={"Content-Type": "application/json"})
+
+
+ENDED = "2026-11-24T02:00:00.123Z"
+VERSIONED = _listed(
+    ("pg/key", "13", ""),
+    ("pg/key", "11", ENDED),
+    ("pg/key", "12", ENDED),
+    ("pg/key/of/another", "21", ENDED),
+    ("pg/key2", "31", ENDED),
+)
+
+
+def _deleted(script: ScriptedS3) -> list[str]:
+    requests = [request.path for request in script.requests if request.method == "DELETE"]
+    return [path.removeprefix("/storage/v1/b/backups/o/pg%2F").partition("&")[0] for path in requests]
+
+
+def test_a_deletion_takes_every_version_of_its_key_and_the_live_one_last(
+    scripted_store: GcsStore, script: ScriptedS3
+) -> None:
+    script.answers = {"GET": [VERSIONED], "DELETE": [Answer(204)]}
+    scripted_store.delete("key")
+    asked = parse_qs(urlsplit(script.requests[0].path).query)
+    assert (asked["versions"], asked["prefix"]) == (["True"], ["pg/key"])
+    assert _deleted(script) == [f"key?generation={number}" for number in (11, 12, 13)]
+
+
+def test_versions_that_are_gone_meanwhile_are_a_success(scripted_store: GcsStore, script: ScriptedS3) -> None:
+    script.answers = {"GET": [VERSIONED], "DELETE": [Answer(404), Answer(404), Answer(204)]}
+    scripted_store.delete("key")
+    assert len(_deleted(script)) == 3
+
+
+def test_a_version_that_is_kept_is_told_and_keeps_the_live_one(
+    scripted_store: GcsStore, script: ScriptedS3
+) -> None:
+    body = json.dumps({"error": {"errors": [{"reason": "retentionPolicyNotMet"}]}}).encode()
+    kept = Answer(403, body=body, headers={"Content-Type": "application/json"})
+    script.answers = {"GET": [VERSIONED], "DELETE": [Answer(204), kept]}
+    with pytest.raises(StoreForbidden, match=r"cannot delete key on .* retentionPolicyNotMet") as caught:
+        scripted_store.delete("key")
+    assert "policy or a hold" in caught.value.hint
+    assert _deleted(script) == ["key?generation=11", "key?generation=12"]
+
+
+def test_a_deletion_leaves_keys_that_begin_like_its_own(gcs_store: GcsStore) -> None:
+    for key in ("key", "key", "key/of/another", "key2"):
+        gcs_store.put(key, [b"x"])
+    for _ in range(2):
+        gcs_store.delete("key")
+    assert [stored.key for stored in gcs_store.list()] == ["key/of/another", "key2"]
 
 
 def test_the_storage_class_is_asked_for(script: ScriptedS3) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -202,6 +202,24 @@ def test_a_clock_that_cannot_be_read_keeps_its_error_and_leaves_no_probe(
     assert is_removable == (not list(disk_store.pending()))
 
 
+@pytest.mark.parametrize("said", ["no space left on device", "an error of its own"])
+def test_where_no_clock_can_be_written_it_is_ours(
+    disk_store: RcloneStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """Else nothing could be deleted from a full remote."""
+    full = tmp_path / "rclone"
+    full.write_text(f"""#!/bin/sh
+        case "$*" in
+            *" rcat "*) cat >/dev/null; echo 'Failed to rcat: {said}' >&2; exit 1 ;;
+            *) exec {rclone_access.find_program()} "$@" ;;
+        esac
+    """)
+    full.chmod(0o755)
+    monkeypatch.setattr(rclone_access, "find_program", lambda: str(full))
+    assert abs(disk_store.now() - datetime.now(UTC)) < timedelta(seconds=5)
+    assert list(disk_store.pending()) == []
+
+
 def test_a_folder_that_vanishes_while_it_is_listed_makes_no_empty_listing(
     disk_store: RcloneStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -254,7 +272,7 @@ def test_refused_credentials_are_told_and_shown_nowhere(
 
 
 def test_a_server_that_is_down_is_told(rclone_server: WebdavServer) -> None:
-    store = rclone_server.store(rclone_server.configuration(port=free_port()), timeout_seconds=1)
+    store = rclone_server.store(rclone_server.configuration(port=free_port()), timeout_seconds=30)
     store.__dict__["_features"] = {"Move": True, "PutStream": True}
     for name, error in failures({name: partial(use, store) for name, use in USES}).items():
         assert isinstance(error, StoreUnreachable), name
@@ -284,7 +302,7 @@ def test_a_source_that_pauses_longer_than_the_remote_may_is_waited_for(
 ) -> None:
     def source() -> Iterator[bytes]:
         yield bytes(MIB)
-        time.sleep(2)
+        time.sleep(4)
         yield bytes(MIB)
 
     assert _impatient(rclone_server, rclone_line).put("paused", source()) == 2 * MIB
@@ -306,7 +324,7 @@ def test_a_download_that_breaks_or_hangs_half_way_is_an_error_and_no_end(
 
 
 def _impatient(server: WebdavServer, line: BrokenLine) -> RcloneStore:
-    store = server.store(server.configuration(port=line.port), prefix="impatient", timeout_seconds=0.5)
+    store = server.store(server.configuration(port=line.port), prefix="impatient", timeout_seconds=2)
     store.__dict__["_features"] = {"Move": True, "PutStream": True}
     return store
 

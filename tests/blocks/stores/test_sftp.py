@@ -421,6 +421,62 @@ def test_who_may_not_write_is_told_so_and_can_read() -> None:
         server.stop()
 
 
+def replace_and_create(store: SftpStore) -> None:
+    for body in (b"first", b"second", b"third"):
+        store.put("shop/RESTORE.md", [body])
+        assert store.read("shop/RESTORE.md") == body
+    with pytest.raises(ObjectExists):
+        store.create("shop/RESTORE.md", b"other")
+    assert store.read("shop/RESTORE.md") == b"third"
+    assert list(store.pending()) == []
+
+
+def test_an_object_is_replaced_also_where_no_renaming_over_it_is_announced() -> None:
+    server = start_sftp("internal-sftp -P posix-rename")
+    try:
+        replace_and_create(server.store(server.directory))
+    finally:
+        server.stop()
+
+
+def test_an_object_is_replaced_also_where_renaming_over_it_is_unsupported(
+    store: SftpStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise Refusal(8)
+
+    monkeypatch.setattr(sftp_session.Session, "posix_rename", unsupported)
+    replace_and_create(store)
+
+
+@pytest.mark.parametrize("code", [3, 4])
+def test_a_refused_replacement_leaves_the_older_object(
+    store: SftpStore, directory: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise Refusal(code)
+
+    store.put("key", [b"older"])
+    monkeypatch.setattr(sftp_session.Session, "posix_rename", refused)
+    with pytest.raises(StoreError, match="cannot write key"):
+        store.put("key", [b"newer"])
+    assert store.read("key") == b"older"
+    assert everything_below(directory / "pg") == ["key"]
+
+
+def test_a_directory_in_the_place_of_an_object_stays_where_the_server_cannot_rename_over_it(
+    store: SftpStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise Refusal(8)
+
+    store.put("shop/key", [b"x"])
+    monkeypatch.setattr(sftp_session.Session, "posix_rename", unsupported)
+    with pytest.raises(StoreError, match="the server said failure"):
+        store.put("shop", [b"x"])
+    assert everything_below(directory / "pg") == ["shop", "shop/key"]
+
+
 def test_who_may_not_look_into_a_directory_is_told_so() -> None:
     server = start_sftp("internal-sftp -P opendir,open")
     try:
