@@ -21,10 +21,10 @@ from blocks.references import redact
 from deployments.demo_database import DemoError
 from flows import terminal
 from flows.catalogue import Copy
+from flows.checks import Check
 from flows.core.errors import BackupError
 from flows.core.manifest import Manifest
 from flows.core.verification import VerificationRecord
-from flows.doctor import Check
 from flows.progress import human_bytes
 
 out = terminal.out

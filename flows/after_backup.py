@@ -13,7 +13,7 @@ from blocks.stores import Store
 from flows import hooks, outcomes, reports
 from flows.beside import beside
 from flows.core import naming
-from flows.core.errors import PruneRefused
+from flows.core.errors import BackupError
 from flows.core.naming import BackupId
 from flows.destinations import Destinations
 from flows.outcomes import told
@@ -39,9 +39,11 @@ def prune_or_tell(plan: BackupPlan, stores: Sequence[Store], own: BackupId) -> N
     """Prune after a backup; a prune that fails is alerted as such, for the backup itself is committed."""
     try:
         prune_now(plan, stores, own)
-    except (WorldError, PruneRefused, ExceptionGroup) as error:
+    except (WorldError, BackupError, ExceptionGroup) as error:
         cause = told(error)
-        get_run_logger().error("backup %s is committed, but pruning failed: %s", own, cause)
+        get_run_logger().error(
+            "backup %s is committed, but pruning failed: %s", own, cause, extra={hooks.ON_TERMINAL: True}
+        )
         next_step = (
             getattr(error, "hint", "") or f"pgsalvo prune {plan.name} --dry-run shows what it would do"
         )

@@ -18,12 +18,13 @@ from blocks.process import Command
 from blocks.snapshot import Snapshot, locked_snapshot
 from blocks.spool import Chain, SpoolDirectory
 from blocks.spool_segments import Spool
+from blocks.stores import Store
 from flows import hooks, reports
 from flows.after_backup import prune_or_tell, start_verification, tell_of_missing_copies
 from flows.attempt import Attempt
 from flows.core import manifest as manifests
 from flows.core import naming
-from flows.core.errors import CopiesMissing, SourceChanged
+from flows.core.errors import BackupError, CopiesMissing, SourceChanged
 from flows.core.facts import Facts
 from flows.core.manifest import Manifest, Timings, Versions
 from flows.core.naming import BackupId
@@ -31,6 +32,7 @@ from flows.core.read_back import weakest
 from flows.core.restore_guide import restore_commands, restore_guide
 from flows.destinations import Destinations
 from flows.gathering import definitions_of
+from flows.limits import asked
 from flows.outcomes import told
 from flows.plan import BackupPlan
 from flows.plan_source import load_plan
@@ -43,6 +45,7 @@ from flows.tasks.preflight import Ready, preflight
 
 LINKS_AT_ONCE = 64  # linked steps must never wait for a thread: with too few the chain hangs
 PAUSES_SECONDS = (5.0, 20.0)
+CLEAR_SECONDS = 60.0  # for each store, which may be the one that hangs and made the attempt fail
 
 
 @flow(name="back-up", task_runner=threads(LINKS_AT_ONCE), on_failure=[hooks.alert], on_crashed=[hooks.alert])
@@ -267,12 +270,18 @@ def _clear(plan: BackupPlan, backup_id: BackupId, destination: str) -> None:
     if store.append_only:
         get_run_logger().warning("%s keeps what was stored there: it is append-only", destination)
         return
+    until = time.monotonic() + CLEAR_SECONDS
     try:
-        for found in tuple(store.list(naming.backup_prefix(plan.name, backup_id))):
-            if store.exists(naming.manifest_key(plan.name, backup_id)):
-                return  # a sync may have completed it since
-            store.delete(found.key)
-    except WorldError as error:
+        asked(store, lambda: _delete_uncommitted(store, plan.name, backup_id, until), CLEAR_SECONDS)
+    except (WorldError, BackupError) as error:
         get_run_logger().warning(
             "%s keeps what was stored there until a later prune: %s", destination, told(error)
         )
+
+
+def _delete_uncommitted(store: Store, plan: str, backup_id: BackupId, until: float) -> None:
+    """Delete a backup's objects unless a sync has completed it since; nothing after `until`, unwatched."""
+    for found in tuple(store.list(naming.backup_prefix(plan, backup_id))):
+        if store.exists(naming.manifest_key(plan, backup_id)) or time.monotonic() >= until:
+            return
+        store.delete(found.key)

@@ -1,8 +1,6 @@
 """What runs beside a backup and must never cost one: artifacts, progress, the report in Prefect's UI."""
 
-import contextvars
 import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +8,7 @@ from typing import TypeVar
 from prefect.context import FlowRunContext, TaskRunContext
 
 from blocks.references import redact
+from flows.limits import NoAnswer, within
 
 Result = TypeVar("Result")
 
@@ -36,27 +35,23 @@ def beside(what: str, act: Callable[[], Result], *, always: bool = False) -> Res
     Args:
         always: Ask even so soon after it did not answer.
     """
-    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+    if not worth_asking(always=always):
         return None
-    if not always and time.monotonic() < _Api.asked_again_at:
-        return None
-    results: list[Result] = []
-    failures: list[str] = []
-
-    def attempt() -> None:
-        try:
-            results.append(act())
-        except Exception as error:
-            failures.append(f"{type(error).__name__}: {error}")
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(attempt,), daemon=True)
-    thread.start()
-    thread.join(LIMIT_SECONDS)
-    if results:
-        return results[0]
-    why = failures[0] if failures else f"no answer within {LIMIT_SECONDS:g} s"
+    try:
+        return within(LIMIT_SECONDS, act)
+    except NoAnswer as error:
+        why = str(error)
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
     _Api.asked_again_at = time.monotonic() + PAUSE_SECONDS
     logger.warning(
         "Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0]
     )
     return None
+
+
+def worth_asking(*, always: bool = False) -> bool:
+    """Return whether Prefect's API is asked at all: in a run, and not soon after it did not answer."""
+    if FlowRunContext.get() is None and TaskRunContext.get() is None:
+        return False
+    return always or time.monotonic() >= _Api.asked_again_at

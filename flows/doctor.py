@@ -40,8 +40,6 @@ from flows.scratch_needs import Needs, refuse_unfit
 from flows.scratch_servers import scratch_for
 from flows.store_check import check_store
 
-__all__ = ["Check", "Checks", "examine"]
-
 CLIENT_IN_CONTAINER = {
     "docker": 'client = { image = "postgres:{major}" }',
     # podman knows no registry by itself

@@ -32,6 +32,7 @@ NEXT_STEPS = {
     "scrub": "pgsalvo list {plan} shows what is damaged; pgsalvo sync {plan} heals it",
     "restore": "the target is not whole: drop it before you restore again",
 }
+ON_TERMINAL = "on_terminal"  # marks an error that a terminal shows too: it may be all that anybody sees
 
 
 def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
@@ -45,7 +46,7 @@ def alert(flow: "Flow[Any, Any]", flow_run: FlowRun, state: State) -> None:
         loaded = last_loaded(plan) or load_plan(plan)
     except Exception as error:  # a hook is an outermost place, and its own failure would be nobody's to see
         told = getattr(error, "message", type(error).__name__)
-        log.error("nobody was alerted: the plan %s cannot be read: %s", plan, redact(told))
+        _say_undelivered(log, f"nobody was alerted: the plan {plan} cannot be read: {told}")
         return
     message = Alert(
         kind=_kind(flow.name, state),
@@ -64,7 +65,7 @@ def send(plan: BackupPlan, message: Alert, log: "LoggerAdapter[Logger] | Logger"
         try:
             receiver.send(message)
         except WorldError as error:
-            log.error("%s", redact(error.message))
+            _say_undelivered(log, f"{error.message}; {error.hint}" if error.hint else error.message)
 
 
 def own_address() -> str:
@@ -80,6 +81,10 @@ def cause_in_one_line(state: State) -> str:
     )
     lines = [line.strip() for line in redact(text).splitlines() if line.strip()]
     return lines[0][:500] if lines else "unknown"
+
+
+def _say_undelivered(log: "LoggerAdapter[Logger] | Logger", why: str) -> None:
+    log.error("%s", redact(why), extra={ON_TERMINAL: True})
 
 
 def _error(state: State) -> BaseException | None:

@@ -7,21 +7,25 @@ work: if Prefect's API is gone, a warning says so and the backup counts all the 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from blocks.errors import WorldError
 from flows import verification_report
-from flows.beside import beside
-from flows.catalogue import Backup, Copy
-from flows.catalogues import read_all
+from flows.beside import beside, logger, worth_asking
+from flows.catalogue import Backup, Copy, committed_backups, read_store
+from flows.core.errors import BackupError
 from flows.core.manifest import Manifest
 from flows.core.read_back import told_of
 from flows.core.retention import retained
 from flows.core.verification import Verdict
 from flows.destinations import Destinations
+from flows.limits import asked
 from flows.locks import APPEND_ONLY
 from flows.markdown import escaped, moment, table
+from flows.outcomes import told
 from flows.plan import BackupPlan
 from flows.progress import human_bytes
 from flows.proof import Proof
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from flows.scrub import Scrubbed
     from flows.sync import Synced
 
+
+READ_SECONDS = 60.0  # for each store, whose backups are then left out of the table
 
 _listeners: list[Callable[[str], None]] = []
 
@@ -179,7 +185,12 @@ def publish_scrub(plan: BackupPlan, scrubbed: Sequence["Scrubbed"]) -> None:
 
 
 def publish_catalogue(plan: BackupPlan) -> None:
-    """Publish the plan's catalogue as a table."""
+    """Publish the plan's catalogue as a table; what cannot be read is warned of and left out."""
+    if not worth_asking():
+        return
+    backups = _readable(plan)
+    if backups is None:
+        return
 
     def publish() -> bool:
         rows = [
@@ -191,12 +202,23 @@ def publish_catalogue(plan: BackupPlan) -> None:
                 "on": ", ".join(marked(copy) for copy in row["copies"]),  # type: ignore[attr-defined]
                 "kept because": "; ".join(row["kept_because"]),  # type: ignore[arg-type]
             }
-            for row in catalogue_rows(plan, read_all(plan))
+            for row in catalogue_rows(plan, backups)
         ]
         create_table_artifact(table=rows, key=f"{plan.name}-catalogue", description=f"Backups of {plan.name}")
         return True
 
     beside("the catalogue", publish)
+
+
+def _readable(plan: BackupPlan) -> list[Backup] | None:
+    """Return the backups on every destination that can be read in time; None if none can."""
+    found: dict[str, list[Copy]] = {}
+    for store in plan.stores:
+        try:
+            found[store.name] = asked(store, partial(read_store, store, plan.name), READ_SECONDS)
+        except (WorldError, BackupError) as error:
+            logger.warning("the catalogue in Prefect lacks %s: %s", store.name, told(error))
+    return committed_backups(copy for copies in found.values() for copy in copies) if found else None
 
 
 def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import prefect_api
-from flows.doctor import Check
+from flows.checks import Check
 from flows.plan import BackupPlan
 
 NIGHTLY = "back-up/nightly"

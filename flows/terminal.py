@@ -16,8 +16,9 @@ from blocks.errors import WorldError
 from blocks.references import redact
 from blocks.stores import Store
 from flows import progress, reports
+from flows.checks import Check
 from flows.core.verification import Verdict
-from flows.doctor import Check
+from flows.hooks import ON_TERMINAL
 from flows.outcomes import told
 
 out = Console(soft_wrap=True, highlight=False)
@@ -30,10 +31,10 @@ WORKERS = ("EventsWorker", "APILogWorker")  # Prefect's, which tell at the end t
 
 
 class _Quiet(logging.Filter):
-    """Lets warnings through; failures are told once, in one line, at the end."""
+    """Lets warnings through, and errors that nobody tells of later; failures are told once, at the end."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("prefect.pgsalvo"):
+        if record.name.startswith("prefect.pgsalvo") or getattr(record, ON_TERMINAL, False):
             return record.levelno >= logging.WARNING
         return record.levelno == logging.WARNING and not record.exc_info and record.name not in WORKERS
 
@@ -84,9 +85,9 @@ def check_line(check: Check) -> str:
 
 def catalogue_table(plan: str, rows: list[dict[str, Any]], sizes: dict[str, str]) -> Table:
     """Return the catalogue as a person reads it, newest first, also in a terminal of 80 columns."""
-    table = Table(title=f"Backups of {plan}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ("backup", "size", "verdict", "on", "kept because"):
-        table.add_column(column, no_wrap=column in ("backup", "size", "on"))
+    table = _table(
+        f"Backups of {plan}", "backup", "size", "verdict", "on", "kept because", whole=("size", "on")
+    )
     for row in rows:
         verdict = row["verdict"]
         label = [f"[italic]{escape(row['label'])}[/]"] if row["label"] else []
@@ -139,9 +140,7 @@ def _draw_until_done(shown: progress.Progress) -> None:
 
 def prune_table(pruned: list[Any], dry_run: bool) -> Table:
     """Return what was deleted and kept on each destination, with the reasons."""
-    table = Table(title="Would prune" if dry_run else "Pruned", title_justify="left")
-    for column in ("on", "backup", "what", "why"):
-        table.add_column(column, overflow="fold", no_wrap=column == "backup")
+    table = _table("Would prune" if dry_run else "Pruned", "on", "backup", "what", "why")
     for destination in pruned:
         for identifier, reasons in destination.kept.items():
             table.add_row(destination.destination, identifier, "[green]kept[/]", escape("; ".join(reasons)))
@@ -162,9 +161,7 @@ def prune_table(pruned: list[Any], dry_run: bool) -> Table:
 
 def sync_table(synced: list[Any]) -> Table:
     """Return what each destination got and from where."""
-    table = Table(title="Synced", title_justify="left")
-    for column in ("on", "backup", "what", "from or why"):
-        table.add_column(column, overflow="fold", no_wrap=column == "backup")
+    table = _table("Synced", "on", "backup", "what", "from or why")
     for destination in synced:
         for copied in destination.copied:
             what = "[green]healed[/]" if copied.healed else "[green]copied[/]"
@@ -180,9 +177,7 @@ def sync_table(synced: list[Any]) -> Table:
 
 def scrub_table(scrubbed: list[Any]) -> Table:
     """Return how much was read again on each destination, and what is wrong there."""
-    table = Table(title="Scrubbed", title_justify="left")
-    for column in ("on", "archives read", "size", "what is wrong"):
-        table.add_column(column, overflow="fold")
+    table = _table("Scrubbed", "on", "archives read", "size", "what is wrong")
     for destination in scrubbed:
         wrong = [f"{identifier}: {problem}" for identifier, problem in destination.damaged.items()]
         wrong += [destination.error] if destination.error else []
@@ -192,4 +187,12 @@ def scrub_table(scrubbed: list[Any]) -> Table:
             progress.human_bytes(destination.read_bytes),
             f"[red]{escape(chr(10).join(wrong))}[/]" if wrong else "[green]nothing[/]",
         )
+    return table
+
+
+def _table(title: str, *columns: str, whole: tuple[str, ...] = ()) -> Table:
+    """Return a table without rows; backups' ids, and what else is to stay whole, are never broken in two."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in ("backup", *whole))
     return table

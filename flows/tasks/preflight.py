@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from blocks import rights
 from blocks.container_programs import ContainerPrograms
@@ -12,11 +13,13 @@ from blocks.spool import free_bytes, sweep
 from flows.catalogue import newest_manifest
 from flows.core.errors import SourceChanged
 from flows.core.manifest import Manifest, source_of
+from flows.limits import asked
 from flows.plan import BackupPlan
 from flows.tasks.options import step
 
 COMPRESSED_SHARE = 0.5  # of the database's size, for a first backup; later ones are told by the last
 GROWTH = 1.5
+LOOK_SECONDS = 300.0  # for each store, of which some list slowly
 
 
 @dataclass(frozen=True)
@@ -89,13 +92,13 @@ def preflight(plan: BackupPlan, new_source: bool) -> Ready:
 
 
 def _last_backup(plan: BackupPlan) -> tuple[Manifest | None, list[str]]:
-    """Return the newest manifest on any destination; a destination that is down is only warned of here."""
+    """Return the newest manifest on any destination; one that is down or hangs is only warned of here."""
     found: list[Manifest] = []
     warnings: list[str] = []
     failures: list[WorldError] = []
     for store in plan.stores:
         try:
-            manifest = newest_manifest(store, plan.name)
+            manifest = asked(store, partial(newest_manifest, store, plan.name), LOOK_SECONDS)
         except WorldError as error:
             failures.append(error)
             warnings.append(f"the store {store.name} cannot be read: {error.message}")

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from deployments.definitions import definitions
 from deployments.deploying import deploy, make_pool, reconcile
-from flows.doctor import Check
+from flows.checks import Check
 from flows.plan import BackupPlan
 from flows.schedules import (
     DAILY,

@@ -11,8 +11,9 @@ import pytest
 from blocks import pgtools
 from blocks.docker_client import DockerPostgresClient
 from blocks.stores import LocalStore
+from flows.checks import Check
 from flows.core.verification import Verdict
-from flows.doctor import Check, examine
+from flows.doctor import examine
 from flows.plan_file import read
 from tests.servers import keys
 from tests.servers.backups import store_backup

@@ -7,16 +7,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from blocks.errors import StoreForbidden, StoreUnreachable
-from blocks.stores import S3Store, s3_access, upload_parts
+from blocks.stores import LocalStore, S3Store, s3_access, upload_parts
 from flows.catalogue import committed_backups, read_store
 from flows.core.errors import CopiesMissing
 from flows.core.verification import Verdict
 from flows.tasks import outbound
+from tests.servers.backups import store_backup
 from tests.servers.ledger import Ledger, checksums, contents
 from tests.servers.processes import children, go_on, meanwhile
 from tests.servers.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, BrokenLine, S3Server, broken_line, start_s3
+from tests.servers.slack import NO_SERVICE, SlackStub, slack_stub
 
 BUCKET = "backups"
 LOCAL = {"name": "local", "kind": "local", "path": "store"}
@@ -194,6 +197,50 @@ def test_where_one_copy_is_required_a_store_that_dies_is_a_warning(
     assert "offsite does not hold this backup: cannot write" in caplog.text
     assert "pruning failed" not in caplog.text  # a store that holds no copy is not pruned
     ledger.assert_at_rest()
+
+
+@pytest.fixture
+def slack(ledger: Ledger) -> Iterator[SlackStub]:
+    """Whoever the plan's alerts go to."""
+    with slack_stub() as slack:
+        webhook = ledger.plan.secret("webhook", slack.url)
+        ledger.plan.write(alerts=[{"kind": "slack", "webhook_url": webhook}])
+        yield slack
+
+
+def test_what_nobody_foresaw_in_a_prune_after_a_backup_is_told_as_such_and_the_backup_counts(
+    ledger: Ledger, slack: SlackStub, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: LocalStore) -> datetime:
+        raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(LocalStore, "now", broken)
+    made = ledger.plan.back_up()
+    assert ledger.plan.manifest(made)
+    said = f"backup {made} is committed, but pruning failed: RuntimeError: nobody foresaw this"
+    assert said in caplog.text
+    (text,) = slack.texts
+    assert text.startswith("PRUNE_FAILED: plan shop, prune: RuntimeError")
+
+
+def test_a_prune_that_fails_unheard_is_told_on_the_terminal_and_nothing_of_prefects_own_errors(
+    ledger: Ledger, slack: SlackStub
+) -> None:
+    slack.default = NO_SERVICE
+    store_backup(ledger.plan.store, datetime.now(UTC) - timedelta(days=9))  # prune refuses another database's
+    done = ledger.plan.command(
+        "backup",
+        ledger.plan.name,
+        "--no-verify",
+        PREFECT_API_URL=PREFECT_API_URL.value() or "",
+        PREFECT_HOME=str(ledger.plan.directory / "home"),
+    )
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 0, said
+    assert "is committed, but pruning failed: " in said
+    assert "the alert PRUNE_FAILED of plan shop was not delivered: the answer was 404" in said
+    assert "Traceback" not in said
+    assert "encountered exception" not in said.lower()
 
 
 def _offsite(ledger: Ledger, endpoint_url: str, *, secret: str = SECRET_ACCESS_KEY) -> dict[str, Any]:
