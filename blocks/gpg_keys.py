@@ -1,14 +1,12 @@
-"""GPG keys: whom a stream is encrypted for, where the secret key lies, and how a new pair is made.
+"""GPG keys: whom a stream is encrypted for, and where the secret key lies.
 
 Doubtful keys are refused here beforehand and by name: gpg itself would use a file's first key only, and
 says no more than "Unusable public key" of one that is expired, revoked or made for signing only.
 """
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from blocks.errors import ConfigurationError, EncryptionError, KeyUnusable, ProgramMissing
+from blocks.errors import ConfigurationError, KeyUnusable, ProgramMissing
 from blocks.gpg_listing import list_keys, list_secret_keys, only_usable
 from blocks.gpg_program import (
     INSTALL_HINT,
@@ -25,26 +23,14 @@ from blocks.gpg_program import (
     UnlockedKey,
     agent_ended,
     run_gpg,
-    secret_pipe,
     throwaway_homedir,
 )
-from blocks.process import failure_text
 from blocks.references import SCHEMES, is_reference, resolve
 
 EXPIRY_WARNING = timedelta(days=30)
-KEY_NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _DOCUMENTATION = HttpUrl("https://www.gnupg.org/documentation/manuals/gnupg/")
 _FINGERPRINT = re.compile(r"(0x)?[0-9A-F]{40}", re.IGNORECASE)
 _ADDRESS = re.compile(r"[^\s<>/]+@[^\s<>/]+")
-
-
-@dataclass(frozen=True)
-class KeyPair:
-    """A new key pair's files."""
-
-    public_file: Path
-    secret_file: Path
-    fingerprint: str
 
 
 class GpgRecipients(Block):
@@ -264,34 +250,6 @@ class GpgSecretKey(Block):
         return _read(Path(self.key_file).expanduser(), "check the path, and that this user may read it")
 
 
-def new_key_pair(name: str, directory: Path, passphrase: str | None) -> KeyPair:
-    """Make a key pair and write NAME.public.asc (0644) and NAME.secret.asc (0600); overwrite nothing.
-
-    It never expires: an expired key stops backups while its secret half reads the old ones all the same,
-    so an expiry protects nothing here and fails some night unattended.
-    """
-    if not re.fullmatch(KEY_NAME_PATTERN, name):
-        raise ConfigurationError(f"not a key's name: {name!r}", "use letters, digits, dots and dashes")
-    public_file, secret_file = directory / f"{name}.public.asc", directory / f"{name}.secret.asc"
-    for file in (public_file, secret_file):
-        if file.exists():
-            raise ConfigurationError(
-                f"{file} already exists", "choose another name: what a lost secret key should open stays shut"
-            )
-    with throwaway_homedir() as homedir, agent_ended(homedir):
-        # future-default: ed25519 to sign and cv25519 to encrypt, what newer releases make by default.
-        _with_passphrase(
-            homedir, passphrase, "--quick-generate-key", name, "future-default", "default", "never"
-        )
-        (key,) = list_secret_keys(homedir)
-        public = run_gpg(homedir, "--armor", "--export").stdout
-        secret = _with_passphrase(homedir, passphrase, "--armor", "--export-secret-keys")
-    directory.mkdir(parents=True, exist_ok=True)
-    _write_new(secret_file, secret, 0o600)
-    _write_new(public_file, public, 0o644)
-    return KeyPair(public_file, secret_file, key.fingerprint)
-
-
 def _read(path: Path, hint: str) -> bytes:
     try:
         return path.read_bytes()
@@ -305,20 +263,3 @@ def _import(homedir: Path, material: bytes, place: str) -> None:
     if without_agent := next((line for line in said if "agent" in line), ""):
         # Debian's package gpg comes without it, gnupg has it.
         raise ProgramMissing(f"gpg has no agent to hold the key in {place}: {without_agent}", INSTALL_HINT)
-
-
-def _with_passphrase(homedir: Path, passphrase: str | None, *arguments: str) -> bytes:
-    with secret_pipe(passphrase or "") as descriptor:
-        options = ("--pinentry-mode", "loopback", "--passphrase-fd", str(descriptor))
-        completed = run_gpg(homedir, *options, *arguments, pass_fds=(descriptor,))
-    if completed.status != 0:
-        raise EncryptionError(failure_text("gpg", completed.status, completed.stderr_lines))
-    return completed.stdout
-
-
-def _write_new(path: Path, body: bytes, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from blocks import gpg_keys
+from blocks import gpg_key_pair
 from deployments import sample_shop
 from deployments.demo_database import HOST, PASSWORD_NAME, USER, DemoServer
 from deployments.demo_terminal import done, short, working
@@ -74,7 +74,7 @@ def _make_keys(directory: Path) -> None:
     unfinished = directory.with_name("keys-unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    gpg_keys.new_key_pair("ops", unfinished, None)
+    gpg_key_pair.new_key_pair("ops", unfinished, None)
     unfinished.rename(directory)
 
 

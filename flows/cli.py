@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectHTTPStatusError
 from rich.table import Table
 
-from blocks import gpg_keys, pgtools
+from blocks import gpg_key_pair, pgtools
 from blocks.errors import ConfigurationError, WorldError
 from blocks.references import resolve
 from blocks.stores import Store
@@ -267,7 +267,7 @@ def new_key(
 ) -> None:
     """Make a key pair: the public key for backing up, the secret key for another, safe place."""
     passphrase = resolve(f"file:{passphrase_file}") if passphrase_file else None
-    pair = gpg_keys.new_key_pair(name, directory, passphrase)
+    pair = gpg_key_pair.new_key_pair(name, directory, passphrase)
     terminal.out.print(
         f'public key   {pair.public_file}   (into the plan: recipients = ["{pair.public_file}"])'
     )

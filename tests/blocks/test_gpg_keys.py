@@ -15,7 +15,8 @@ from pydantic import SecretStr, ValidationError
 
 from blocks.errors import ConfigurationError, DecryptionFailed, KeyUnusable, ProgramMissing
 from blocks.gpg import decrypt, encrypt
-from blocks.gpg_keys import GpgRecipients, GpgSecretKey, new_key_pair
+from blocks.gpg_key_pair import new_key_pair
+from blocks.gpg_keys import GpgRecipients, GpgSecretKey
 from blocks.gpg_listing import NEVER, parse
 from blocks.gpg_program import HOMEDIR_PREFIX, SWEPT_AFTER_SECONDS, agent_ended, run_gpg, throwaway_homedir
 from blocks.spool import Chain, SpoolFile
