@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
 import psutil
 import psycopg
 import pytest
@@ -28,6 +27,9 @@ from flows.core.errors import PlanError
 from tests.servers.disk import remove
 from tests.servers.ports import accepts
 from tests.servers.postgres import PostgresServer, programs
+from tests.servers.prefect import answered
+
+pytestmark = pytest.mark.timeout(900)  # the set-up of most is two whole demos and two in part
 
 SECONDS = 150.0  # a whole demo, which on an idle machine takes a tenth of it
 ROWS = 200_000
@@ -263,13 +265,13 @@ def test_the_ui_shows_both_runs_and_nothing_is_left_of_it(course: Course, demo: 
     with demo.start("--ui") as process:
         demo.until(process, "Look around")
         address = re.findall(r"server: (http://127\.0\.0\.1:\d+)", "".join(demo.outputs))[-1]
-        page = httpx.get(f"{address}/runs", headers={"Accept": "text/html"})
+        page = answered("GET", f"{address}/runs", headers={"Accept": "text/html"})
         finished = {
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
             "sort": "END_TIME_DESC",
             "limit": 2,
         }
-        runs = httpx.post(f"{address}/api/flow_runs/filter", json=finished).json()
+        runs = answered("POST", f"{address}/api/flow_runs/filter", json=finished).json()
         process.send_signal(signal.SIGINT)
         status = demo.end_of(process, SECONDS)
 

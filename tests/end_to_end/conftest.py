@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from flows import beside
 from tests.servers.plan import PLANS_VARIABLE, PlanOnDisk
 from tests.servers.postgres import WHEELS, PostgresServer
 from tests.servers.s3 import S3Server, start_s3
@@ -21,7 +22,17 @@ SHOP = """
     CREATE MATERIALIZED VIEW totals AS SELECT customer, sum(total) FROM orders GROUP BY 1;
 """
 
+PREFECT_SECONDS = 120.0
+
 Planned = Callable[..., PlanOnDisk]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient_with_prefect() -> Iterator[None]:
+    """Prefect may take longer on a busy machine than a backup waits for it, and no artifact is lost."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beside, "LIMIT_SECONDS", PREFECT_SECONDS)
+        yield
 
 
 @pytest.fixture
@@ -46,9 +57,6 @@ def planned(
         return plan
 
     monkeypatch.setenv("PGSALVO_TOOLS_DIRECTORY", str(WHEELS))
-    monkeypatch.setattr(
-        "flows.beside._Api.asked_again_at", 0.0
-    )  # an answer that came late was another test's
     return write
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from tests.servers.ports import free_port, wait_until
 
 AUTH = "admin:tests-prefect-password"
 STARTUP_SECONDS = 120
+BUSY_SECONDS = 60
 BIN = Path(sys.executable).parent
 _SERVER = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -141,9 +143,7 @@ class PrefectServer:
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """Return what the API answers, as any HTTP client gets it."""
-        answer = httpx.request(
-            method, f"{self.api_url}{path}", json=body, auth=self.credentials, timeout=30, trust_env=False
-        )
+        answer = answered(method, f"{self.api_url}{path}", json=body, auth=self.credentials)
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
@@ -155,6 +155,16 @@ class PrefectServer:
         except httpx.TransportError:
             return False
         return answer.is_success
+
+
+def answered(method: str, url: str, **request: Any) -> httpx.Response:
+    """Return what Prefect's server answers, which says 503 while its database is busy: ask for a minute."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        answer = httpx.request(method, url, timeout=30, trust_env=False, **request)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() >= deadline:
+            return answer
+        time.sleep(0.5)
 
 
 @contextmanager
