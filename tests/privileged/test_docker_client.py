@@ -189,12 +189,10 @@ def test_neither_password_nor_rows_are_seen_by_others_or_kept_by_the_engine(shop
 def test_a_stopped_dump_cancels_on_the_server_and_leaves_no_container(shop: Shop) -> None:
     with shop.dump() as command, Process(command) as process:
         next(process.chunks())
-        began = time.monotonic()
         process.stop()
         for _ in process.chunks():
             continue
         status = process.wait()
-        assert time.monotonic() - began < 4  # less than until SIGKILL
     assert "ended by SIGTERM" in str(dump_error(command.name, status, process.stderr_lines))
     assert shop.is_left_alone()
 

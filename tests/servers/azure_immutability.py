@@ -232,7 +232,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Ask Azurite the same."""
         kept = {word: text for word, text in asked.headers.items() if word not in _OF_THE_LINE}
         address = f"http://127.0.0.1:{self.server.relay.behind.port}{self.path}"
-        return httpx.request(asked.method, address, headers=kept, content=body)
+        return httpx.request(asked.method, address, headers=kept, content=body, timeout=30)
 
     def _pass_on(self, asked: Request, answer: httpx.Response, more: dict[str, str]) -> None:
         headers = {word: text for word, text in answer.headers.items() if word.lower() not in _OF_THE_LINE}

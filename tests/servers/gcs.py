@@ -45,7 +45,7 @@ class GcsServer:
     def make_bucket(self, name: str) -> None:
         address = f"{self.endpoint_url}/storage/v1/b"
         # a test's proxy is not meant for this
-        httpx.post(address, json={"name": name}, trust_env=False).raise_for_status()
+        httpx.post(address, json={"name": name}, trust_env=False, timeout=30).raise_for_status()
 
     def store(self, bucket: str, **fields: Any) -> GcsStore:
         """Return a store on this server; `fields` are the block's, and replace those given here."""

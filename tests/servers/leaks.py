@@ -60,7 +60,7 @@ def watched(*directories: Path) -> Iterator[Watch]:
     finally:
         watch.stop()
         thread.join()
-        APILogWorker.drain_all(timeout=10)
+        APILogWorker.drain_all(timeout=60)
         watch.look()
 
 
@@ -80,7 +80,7 @@ def leaks(places: dict[str, bytes], secrets: dict[str, str]) -> list[str]:
     return found
 
 
-def eventually_in(needle: str, seconds: float = 10.0) -> bool:
+def eventually_in(needle: str, seconds: float = 60.0) -> bool:
     """Wait until Prefect's server has written something that it was told."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

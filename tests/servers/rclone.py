@@ -52,7 +52,7 @@ class WebdavServer:
 
     def forget(self) -> None:
         """Let the server read directories anew, after files have been made in them past it."""
-        httpx.post(f"http://127.0.0.1:{self.control_port}/vfs/forget").raise_for_status()
+        httpx.post(f"http://127.0.0.1:{self.control_port}/vfs/forget", timeout=30).raise_for_status()
 
     def stop(self) -> None:
         self.process.terminate()

@@ -116,7 +116,7 @@ class BrokenLine:
     """
 
     def __init__(self, target_port: int) -> None:
-        self.port = free_port()
+        self.port = 0
         self.requests: list[bytes] = []
         self._target_port = target_port
         self._lock = threading.Lock()
@@ -137,7 +137,9 @@ class BrokenLine:
         with self._lock:
             self._allowance = {}
             if self._listener is None:
+                # the first time on a free port, and then on the same again
                 self._listener = socket.create_server(("127.0.0.1", self.port))
+                self.port = int(self._listener.getsockname()[1])
                 self._start(self._accept, self._listener)
         self._flowing.set()
 

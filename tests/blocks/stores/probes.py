@@ -1,29 +1,21 @@
 """Programs that use a store in a process of their own: to be killed, or to have their memory measured."""
 
+import resource
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from blocks.stores import Store
+from tests.blocks.stores.writers import forks
 
 ROOT = Path(__file__).parents[3]
 MIB = 1 << 20
 _OPEN = """
-import resource, sys
+import sys
 from importlib import import_module
 module, name = sys.argv[1].rsplit(".", 1)
 store = getattr(import_module(module), name).model_validate_json(sys.stdin.readline())
-"""
-_MEMORY = """
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-store.put("warm", [bytes(1 << 20)])
-before = peak()
-size = store.put("large", (b"x" * (1 << 20) for _ in range(256)), expected_bytes=256 << 20)
-for chunk in store.get("large"):
-    size -= len(chunk)
-assert size == 0
-print((peak() - before) >> 10)
 """
 _ENDLESS = """
 import time
@@ -39,12 +31,30 @@ store.put("killed", source(), expected_bytes=1)
 """
 
 
-def memory_mib(store: Store) -> int:
-    """Return by how much a process grows that writes and reads 256 MiB."""
-    process = _start(_MEMORY, store)
-    said, failed = process.communicate(timeout=120)
-    assert process.returncode == 0, failed
-    return int(said)
+def memory_mib(store: Store, size_mib: int = 256) -> int:
+    """Return by how many MiB a process grows that writes so many, untold beforehand, and reads them."""
+    ours, theirs = forks.Pipe(duplex=False)
+    fields = store.model_dump_json(context={"include_secrets": True})
+    process = forks.Process(target=_grow, args=(type(store), fields, size_mib, theirs))
+    process.start()
+    theirs.close()
+    try:
+        return int(ours.recv())
+    finally:
+        process.join()
+
+
+def _grow(kind: type[Store], fields: str, size_mib: int, told: Connection) -> None:
+    store = kind.model_validate_json(fields)
+    store.put("warm", [bytes(MIB)])
+    before = _peak_kib()
+    size_bytes = store.put("large", (b"x" * MIB for _ in range(size_mib)))
+    assert size_bytes == sum(len(chunk) for chunk in store.get("large")) == size_mib * MIB
+    told.send((_peak_kib() - before) >> 10)
+
+
+def _peak_kib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def kill_in_a_put(store: Store) -> None:

@@ -55,6 +55,6 @@ def gcs_subject(gcs_server: GcsServer, gcs_store: GcsStore) -> Subject:
 
     def begin_upload(key: str) -> None:
         name = quote(f"some/folder/{key}", safe="")
-        httpx.post(f"{address}?uploadType=resumable&name={name}").raise_for_status()
+        httpx.post(f"{address}?uploadType=resumable&name={name}", timeout=30).raise_for_status()
 
     return Subject(gcs_store, seed, begin_upload, lists_uploads=False)

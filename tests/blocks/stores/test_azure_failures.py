@@ -49,7 +49,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def far_store(azure_server: AzureServer, azure_container: str, azure_line: BrokenLine) -> AzureStore:
     """A store behind a line that can break."""
     return azure_server.store(
-        azure_container, endpoint_url=f"{azure_line.endpoint_url}/{ACCOUNT_NAME}", timeout_seconds=1
+        azure_container, endpoint_url=f"{azure_line.endpoint_url}/{ACCOUNT_NAME}", timeout_seconds=30
     )
 
 

@@ -2,16 +2,19 @@
 
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import product
+from typing import Self
 
 import pytest
 
 from blocks.errors import ObjectExists, ObjectMissing, StoreError
 from blocks.stores import Store
+from blocks.stores.memory import MemoryStore
 from tests.blocks.stores.subjects import Subject
 
 MIB = 1 << 20
@@ -48,6 +51,14 @@ WRONG_KEYS = [
 
 class SourceError(Exception):
     """The source of an upload's bytes failed."""
+
+
+class Tomorrow(datetime):
+    """A clock that is a day ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) + timedelta(days=1)
 
 
 def keys(store: Store, prefix: str = "") -> list[str]:
@@ -268,10 +279,29 @@ def test_unfinished_uploads_are_listed_and_cleared(subject: Subject) -> None:
 
 
 def test_the_stores_clock_is_told_in_utc(store: Store) -> None:
+    # servers tell whole seconds, and their clock may be a little off
+    tolerance = timedelta(seconds=2)
     store.put("key", [b"x"])
-    assert store.now().utcoffset() == timedelta(0)
-    assert abs(store.now() - datetime.now(UTC)) < timedelta(seconds=3)
+    before = datetime.now(UTC)
+    told = store.now()
+    assert before - tolerance <= told <= datetime.now(UTC) + tolerance
+    assert told.utcoffset() == timedelta(0)
     assert store.stat("key").modified_at <= store.now() + timedelta(seconds=1)
+
+
+def test_the_clock_that_is_told_is_the_stores_and_not_ours(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it is tomorrow, but for the store in memory, which has no other clock than ours."""
+    for name, module in list(sys.modules.items()):
+        if (
+            name.startswith("blocks.stores.")
+            and name != MemoryStore.__module__
+            and hasattr(module, "datetime")
+        ):
+            monkeypatch.setattr(module, "datetime", Tomorrow)
+    store.put("key", [b"x"])
+    assert abs(store.now() - store.stat("key").modified_at) < timedelta(hours=1)
 
 
 def test_several_threads_use_one_store(store: Store) -> None:

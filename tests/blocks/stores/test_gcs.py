@@ -29,7 +29,7 @@ from blocks.errors import (
 from blocks.references import redact
 from blocks.stores import GcsStore, extras, gcs, gcs_access, gcs_errors, gcs_reading, gcs_upload
 from blocks.stores.extras import imported
-from tests.blocks.stores.probes import kill_in_a_put, memory_mib
+from tests.blocks.stores.probes import kill_in_a_put
 from tests.servers.gcs import GcsServer
 from tests.servers.s3 import BrokenLine
 from tests.servers.s3_script import Answer, ScriptedS3, scripted_s3
@@ -90,10 +90,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 impatiently = pytest.mark.usefixtures("impatient")
 
 
-def test_a_large_object_goes_both_ways_in_constant_memory(gcs_store: GcsStore) -> None:
-    assert memory_mib(gcs_store) < 120
-
-
 def test_what_a_kill_leaves_is_no_object(gcs_store: GcsStore) -> None:
     kill_in_a_put(gcs_store)
     assert list(gcs_store.list()) == []
@@ -122,7 +118,7 @@ def test_a_line_that_breaks_for_good_is_told_and_makes_nothing(
 ) -> None:
     server, line = gcs_line
     server.make_bucket("backups")
-    store = server.store("backups", endpoint_url=line.endpoint_url, timeout_seconds=1)
+    store = server.store("backups", endpoint_url=line.endpoint_url, timeout_seconds=30)
     line.break_after(up_bytes=20 * MIB)
     with pytest.raises(StoreUnreachable, match="cannot write key"):
         store.put("key", [bytes(MIB)] * 40)

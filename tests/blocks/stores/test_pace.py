@@ -97,7 +97,7 @@ def test_transfers_of_one_destination_share_its_pace(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0.45 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.45
     assert sum(found.size_bytes for found in stores[0].list()) == 6 * MIB
 
 

@@ -388,7 +388,7 @@ def test_a_line_that_fails_half_way_leaves_the_older_object_and_is_told(
 ) -> None:  # fmt: skip
     store.put("plan/key", [b"older"])
     address = rsync_server.address(folder, port=rsync_line.port)
-    broken = RsyncStore(**(store.model_dump() | {"address": address, "timeout_seconds": 1}))
+    broken = RsyncStore(**(store.model_dump() | {"address": address, "timeout_seconds": 3}))
     send = rsync_runs.Job.send
 
     def send_and_break(job: rsync_runs.Job, name: str, what: str) -> None:
@@ -408,7 +408,7 @@ def test_a_download_that_dies_half_way_is_an_error_and_no_end(
 ) -> None:  # fmt: skip
     store.put("key", [os.urandom(MIB)] * 16)
     address = rsync_server.address(folder, port=rsync_line.port)
-    broken = RsyncStore(**(store.model_dump() | {"address": address, "timeout_seconds": 1}))
+    broken = RsyncStore(**(store.model_dump() | {"address": address, "timeout_seconds": 30}))
     fetch = rsync_runs.Job.fetch
 
     def fetch_and_break(job: rsync_runs.Job, name: str, size_bytes: int, what: str) -> Path:

@@ -33,9 +33,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up at once instead of after half a minute."""
     monkeypatch.setattr(s3_access, "RETRIES", 0)
     monkeypatch.setattr(s3_access, "ASKED_TIMES", 1)
-    monkeypatch.setattr(s3_access, "ANSWER_SECONDS", 1)
     monkeypatch.setattr(s3_access, "CONNECT_SECONDS", 1)
-    monkeypatch.setattr(s3_access, "SLOWEST_BYTES_PER_SECOND", 1 << 40)
 
 
 @every_use

@@ -22,7 +22,8 @@ from tests.servers.s3 import BrokenLine, broken_line
 from tests.servers.sftp import SftpServer
 
 MIB = 1 << 20
-LIMIT_SECONDS = 1.5
+LIMIT_SECONDS = 5  # in which a log-in must be done as well
+MOST_SECONDS = 60  # that uses with this limit may last, all at once
 _numbers = count()
 USES: list[tuple[str, Callable[[SftpStore], object]]] = [
     ("put", lambda store: store.put("key", [b"x"])),
@@ -85,7 +86,7 @@ def test_a_server_that_falls_silent_is_given_up(
     sftp_line.hang()
     began = time.monotonic()
     ended = failures(uses)
-    assert time.monotonic() - began < LIMIT_SECONDS + 5
+    assert time.monotonic() - began < MOST_SECONDS
     assert all(
         isinstance(error, StoreUnreachable) and "no answer" in str(error) for error in ended.values()
     ), ended
@@ -106,7 +107,7 @@ def test_a_server_that_falls_silent_while_it_lets_us_in_is_given_up(
         }
         began = time.monotonic()
         ended = failures({moment: partial(store.exists, "key") for moment, store in stores.items()})
-        assert time.monotonic() - began < LIMIT_SECONDS + 5
+        assert time.monotonic() - began < MOST_SECONDS
     assert all(
         isinstance(error, StoreUnreachable) and "no answer" in str(error) for error in ended.values()
     ), ended
@@ -177,7 +178,7 @@ def test_a_socket_that_takes_nothing_for_too_long_is_given_up() -> None:
         began = time.monotonic()
         with pytest.raises(ConnectionAbortedError):
             send_on(line, TimeoutError)
-        assert 0.2 < time.monotonic() - began < 5
+        assert 0.2 < time.monotonic() - began < MOST_SECONDS
         theirs.recv(MIB)
         assert line.send(b"x") == 1
 
@@ -204,7 +205,12 @@ class silent_after:  # noqa: N801 - reads as a statement
 
     def _carry(self) -> None:
         client, _ = self._listener.accept()
-        with client, socket.create_connection(("127.0.0.1", self._target_port)) as server:
+        # whoever gives up may break the line
+        with (
+            contextlib.suppress(OSError),
+            client,
+            socket.create_connection(("127.0.0.1", self._target_port)) as server,
+        ):
             for end in (client, server):
                 end.settimeout(0.05)
             while self._rest > 0:

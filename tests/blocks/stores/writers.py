@@ -11,15 +11,15 @@ from multiprocessing.connection import Connection
 from blocks.stores import Store
 
 MIB = 1 << 20
-_forks = multiprocessing.get_context("forkserver")
-_forks.set_forkserver_preload([__name__])
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload([__name__])
 
 
 def kill_half_way(store: Store, key: str) -> None:
     """Kill a process that has handed 3 MiB of an object to the store and waits before it hands on more."""
-    ours, theirs = _forks.Pipe(duplex=False)
+    ours, theirs = forks.Pipe(duplex=False)
     fields = store.model_dump_json(context={"include_secrets": True})
-    writer = _forks.Process(target=_write, args=(type(store), fields, key, theirs))
+    writer = forks.Process(target=_write, args=(type(store), fields, key, theirs))
     writer.start()
     theirs.close()
     try:
