@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from prefect.context import FlowRunContext, TaskRunContext
@@ -38,7 +39,7 @@ def beside(what: str, act: Callable[[], Result], *, always: bool = False) -> Res
     if not worth_asking(always=always):
         return None
     try:
-        return within(LIMIT_SECONDS, act)
+        return within(LIMIT_SECONDS, partial(_unconcerned, act))
     except NoAnswer as error:
         why = str(error)
     except Exception as error:
@@ -48,6 +49,16 @@ def beside(what: str, act: Callable[[], Result], *, always: bool = False) -> Res
         "Prefect did not take %s; the work goes on without it: %s", what, redact(why).splitlines()[0]
     )
     return None
+
+
+def _unconcerned(act: Callable[[], Result]) -> Result:
+    """Keep to itself that `act` was cancelled, or left the process as it thought."""
+    try:
+        return act()
+    except Exception:
+        raise
+    except BaseException as error:
+        raise NoAnswer(type(error).__name__) from None
 
 
 def worth_asking(*, always: bool = False) -> bool:

@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 class NoAnswer(Exception):
-    """It took longer than it may, or gave up by itself."""
+    """It took longer than it may."""
 
 
 def within(seconds: float, act: Callable[[], Result]) -> Result:
@@ -31,7 +31,7 @@ def within(seconds: float, act: Callable[[], Result]) -> Result:
         try:
             outcome.set_result(act())
         except BaseException as error:  # raised again by whoever waits
-            outcome.set_exception(error if isinstance(error, Exception) else NoAnswer(type(error).__name__))
+            outcome.set_exception(error)
 
     threading.Thread(target=contextvars.copy_context().run, args=(run,), daemon=True).start()
     wait([outcome], seconds)

@@ -7,22 +7,22 @@ work: if Prefect's API is gone, a warning says so and the backup counts all the 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from blocks.errors import WorldError
+from blocks.stores import Store
 from flows import verification_report
 from flows.beside import beside, logger, worth_asking
-from flows.catalogue import Backup, Copy, committed_backups, read_store
+from flows.catalogue import Backup, Copy
+from flows.catalogues import read_all
 from flows.core.errors import BackupError
 from flows.core.manifest import Manifest
 from flows.core.read_back import told_of
 from flows.core.retention import retained
 from flows.core.verification import Verdict
 from flows.destinations import Destinations
-from flows.limits import asked
 from flows.locks import APPEND_ONLY
 from flows.markdown import escaped, moment, table
 from flows.outcomes import told
@@ -95,7 +95,6 @@ def publish_verification(plan: BackupPlan, copy: Copy, proof: Proof, at: datetim
         listener("\n".join(verification_report.summary(copy, proof, at)))
     markdown = "\n".join(verification_report.report(copy, proof, at))
     _publish(f"{plan.name}-verification", markdown, f"Verification of {copy.backup_id}")
-    publish_catalogue(plan)
 
 
 def publish_restore(plan: BackupPlan, copy: Copy, comparison: "Comparison") -> None:
@@ -185,12 +184,23 @@ def publish_scrub(plan: BackupPlan, scrubbed: Sequence["Scrubbed"]) -> None:
 
 
 def publish_catalogue(plan: BackupPlan) -> None:
-    """Publish the plan's catalogue as a table; what cannot be read is warned of and left out."""
+    """Publish the plan's catalogue as a table, which tells what cannot be read and is left out."""
     if not worth_asking():
         return
-    backups = _readable(plan)
-    if backups is None:
+    left_out: list[str] = []
+
+    def leave_out(store: Store, error: WorldError) -> None:
+        left_out.append(store.name)
+        logger.warning("the catalogue in Prefect lacks %s: %s", store.name, told(error))
+
+    try:
+        backups = read_all(plan, leave_out, READ_SECONDS)
+    except WorldError:
         return
+    except BackupError as error:
+        logger.warning("the catalogue is not published: %s", told(error))
+        return
+    lacking = f", without {' and '.join(left_out)}" if left_out else ""
 
     def publish() -> bool:
         rows = [
@@ -204,21 +214,12 @@ def publish_catalogue(plan: BackupPlan) -> None:
             }
             for row in catalogue_rows(plan, backups)
         ]
-        create_table_artifact(table=rows, key=f"{plan.name}-catalogue", description=f"Backups of {plan.name}")
+        create_table_artifact(
+            table=rows, key=f"{plan.name}-catalogue", description=f"Backups of {plan.name}{lacking}"
+        )
         return True
 
     beside("the catalogue", publish)
-
-
-def _readable(plan: BackupPlan) -> list[Backup] | None:
-    """Return the backups on every destination that can be read in time; None if none can."""
-    found: dict[str, list[Copy]] = {}
-    for store in plan.stores:
-        try:
-            found[store.name] = asked(store, partial(read_store, store, plan.name), READ_SECONDS)
-        except (WorldError, BackupError) as error:
-            logger.warning("the catalogue in Prefect lacks %s: %s", store.name, told(error))
-    return committed_backups(copy for copies in found.values() for copy in copies) if found else None
 
 
 def catalogue_rows(plan: BackupPlan, backups: Sequence[Backup]) -> list[dict[str, object]]:

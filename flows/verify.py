@@ -18,7 +18,6 @@ from blocks.errors import (
     ProgramError,
     ScratchError,
     SpoolFull,
-    StoreError,
     StreamDamaged,
     WorldError,
 )
@@ -91,7 +90,8 @@ def verify(
     except WorldError as error:
         if not bad_news:
             raise
-        bad_news.message += f"; nor could that be written down: {error.message}"
+        bad_news.message += f"; not all of that could be written down: {error.message}"
+    reports.publish_catalogue(loaded)
     if bad_news:
         raise bad_news
     return Completed(message=copy.backup_id)
@@ -142,11 +142,12 @@ def _restored_and_judged(plan: BackupPlan, copy: Copy, tier: Tier) -> Proof:
 
 def _write_down(copy: Copy, manifest: Manifest, archive: Archive) -> None:
     """Write damage down, once that is certain, so that a sync heals it and a scrub looks at it again."""
+    failure: WorldError | BackupError | None
     try:
         with shown(Progress("fetch", archive.size_bytes)) as progress:
             look = look_again(copy, manifest, archive, progress, readings=1)
         failure = write_look(copy.store, manifest.plan, "verify", look) if look and not look.intact else None
-    except StoreError as error:
+    except (WorldError, BackupError) as error:  # which must not stand for the damage itself
         failure = error
     if failure:
         logger.warning("damage of %s is not written down: %s", archive.name, failure.message)

@@ -61,8 +61,8 @@ class Part:
     def _replace_by_removal(self) -> None:
         try:
             self._session.rename(self.path, self._target)
-        except Refusal:
-            if not is_file(self._session, self._target):
+        except Refusal as refusal:
+            if refusal.is_missing or not is_file(self._session, self._target):
                 raise
             self._session.remove(self._target)
             self._session.rename(self.path, self._target)

@@ -21,7 +21,7 @@ from flows.core.verification import Verdict
 
 GRACE = timedelta(hours=24)
 CLOCK_TOLERANCE = timedelta(hours=1)
-DAMAGED = "damaged: kept for sync to heal, or to be deleted by hand"
+DAMAGED = "damaged: kept for a scrub to make sure and sync to heal, or to be deleted by hand"
 _WEIGHT = {Verdict.VERIFIED: 3, Verdict.FAILED: 2, Verdict.UNVERIFIABLE: 1, None: 0}
 
 

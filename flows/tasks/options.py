@@ -30,7 +30,7 @@ def threads(at_once: int) -> TaskRunner[PrefectFuture[Any]]:
 
 def step(*, name: str, run_name: str | None = None) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Declare a task with side effects: never cached, never tried again by itself."""
-    declared = task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False)
+    declared = task(name=name, task_run_name=run_name, cache_policy=NO_CACHE, persist_result=False, retries=0)
     return lambda function: declared(scrubbed(function))
 
 

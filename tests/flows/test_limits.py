@@ -44,14 +44,6 @@ def test_what_hangs_is_left_alone(hang: Callable[[], object]) -> None:
         within(SOON, hang)
 
 
-def test_what_cancels_itself_cancels_nobody_else() -> None:
-    def leave() -> None:
-        raise SystemExit
-
-    with pytest.raises(NoAnswer, match="SystemExit"):
-        within(60, leave)
-
-
 def test_a_process_ends_though_a_store_still_hangs() -> None:
     program = (
         "import time\nfrom flows.limits import NoAnswer, within\n"

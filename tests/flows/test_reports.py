@@ -81,7 +81,10 @@ def test_a_store_that_hangs_is_left_out_and_prefect_not_blamed(
 
 @pytest.mark.parametrize(
     ("happens", "told"),
-    [(refuse, "second refuses"), (break_down, "RuntimeError: nobody foresaw this")],
+    [
+        (refuse, "the catalogue in Prefect lacks second: second refuses"),
+        (break_down, "the catalogue is not published: RuntimeError: nobody foresaw this"),
+    ],
     ids=["refuses", "unforeseen"],
 )
 def test_stores_that_cannot_be_read_fail_no_run_and_publish_no_empty_table(
@@ -96,10 +99,17 @@ def test_stores_that_cannot_be_read_fail_no_run_and_publish_no_empty_table(
     listing(monkeypatch, happens)
     reports.publish_catalogue(plan.loaded)
     assert published == []
-    assert [record.getMessage() for record in caplog.records] == [
-        f"the catalogue in Prefect lacks second: {told}"
-    ]
+    assert [record.getMessage() for record in caplog.records] == [told]
     assert beside.worth_asking()
+
+
+@pytest.mark.usefixtures("published")
+def test_what_cancels_itself_beside_a_run_does_not_cancel_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    def leave() -> None:
+        raise SystemExit
+
+    assert beside.beside("the report", leave) is None
+    assert "Prefect did not take the report; the work goes on without it: SystemExit" in caplog.text
 
 
 def test_no_store_is_read_while_prefect_is_not_asked(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_TASKS_DEFAULT_RETRIES, temporary_settings
 
 from blocks.errors import StoreFull, StoreUnreachable
 from blocks.spool import SpoolDirectory
@@ -81,6 +82,39 @@ def test_bad_news_is_told_also_if_it_cannot_be_written_down(
         verify.verify.fn(PLAN)
     assert ("3 rows differ" in str(told.value)) is (verdict is not Verdict.VERIFIED)
     assert [proof.verdict for proof in published] == [verdict]
+
+
+@pytest.mark.usefixtures("published")
+def test_the_catalogue_is_published_with_the_verdict_that_was_just_found(
+    plan: PlanOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Verdict | None] = []
+    store_backup(plan.store, NOW)
+    monkeypatch.setattr(verify, "_proof", lambda *_: Proof(Verdict.FAILED, "3 rows differ"))
+    monkeypatch.setattr("flows.reports.publish_catalogue", lambda _: seen.append(only_copy(plan).verdict))
+    with pytest.raises(VerificationFailed):
+        verify.verify.fn(PLAN)
+    assert seen == [Verdict.FAILED]
+
+
+@pytest.mark.usefixtures("published")
+def test_a_second_look_that_breaks_does_not_stand_for_the_damage(
+    plan: PlanOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise UnexpectedError("RuntimeError: nobody foresaw this")
+
+    made = store_backup(plan.store, NOW)
+    plan.store.put(naming.object_key(PLAN, made, naming.MAIN_ARCHIVE), [BODIES[naming.MAIN_ARCHIVE][1][::-1]])
+    monkeypatch.setattr(verify, "look_again", broken)
+    with pytest.raises(VerificationFailed, match="its checksum is not the manifest's"):
+        verify.verify.fn(PLAN)
+    assert only_copy(plan).is_damaged
+
+
+def test_no_setting_of_prefect_repeats_a_step() -> None:
+    with temporary_settings({PREFECT_TASKS_DEFAULT_RETRIES: 3}):
+        assert options.step(name="once")(only_copy).retries == 0
 
 
 @pytest.mark.parametrize("times", [1, 3, 4])

@@ -464,6 +464,21 @@ def test_a_refused_replacement_leaves_the_older_object(
     assert everything_below(directory / "pg") == ["key"]
 
 
+def test_an_upload_whose_file_is_gone_does_not_take_the_older_object_along(
+    store: SftpStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(*_: object) -> None:
+        for part in (directory / "pg").glob(".key.*.part"):
+            part.unlink()
+        raise Refusal(8)
+
+    store.put("key", [b"older"])
+    monkeypatch.setattr(sftp_session.Session, "posix_rename", vanished)
+    with pytest.raises(StoreError, match=r"cannot write key|there is no key"):
+        store.put("key", [b"newer"])
+    assert store.read("key") == b"older"
+
+
 def test_a_directory_in_the_place_of_an_object_stays_where_the_server_cannot_rename_over_it(
     store: SftpStore, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
