@@ -22,9 +22,9 @@ test: ## run the tests; ARGS="-k slack" runs some
 	@deployments/set_up.sh --tests
 	$(PYTEST) $(ARGS)
 
-test-long: ## tests that take long: deployments with workers, killed runs, planted faults
+test-long: ## tests that take long: deployments with workers, killed runs, odd databases, planted faults
 	@deployments/set_up.sh --tests
-	$(PYTEST) tests/deployed tests/end_to_end/failures tests/faults tests/benchmarks $(ARGS)
+	$(PYTEST) tests/deployed tests/end_to_end/failures tests/end_to_end/databases tests/faults tests/benchmarks $(ARGS)
 
 test-servers: ## tests that need privileged or heavy servers, such as Docker; as root
 	@deployments/set_up.sh --servers
