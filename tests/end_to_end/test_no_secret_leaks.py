@@ -162,7 +162,7 @@ def test_a_whole_round_lets_nothing_out(discreet: Discreet, target: str, tmp_pat
         discreet.plan.verify()
         discreet.plan.restore(target)
         discreet.plan.prune()
-    programs = {argv.split(b"\0")[0].rpartition(b"/")[2] for argv in watch.seen.values()}
+    programs = {word.rpartition(b"/")[2] for argv in watch.seen.values() for word in argv.split(b"\0")[:2]}
     assert {b"pg_dump", b"gpg", b"pg_restore"} <= programs
     assert any(str(discreet.plan.spool) in place for place in watch.seen)
     discreet.assert_nothing_leaked(watch, backup_id)

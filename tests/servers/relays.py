@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 FAREWELL_SECONDS = 0.5
+LAST_COMERS_SECONDS = 0.02
 
 
 @dataclass
@@ -87,13 +88,21 @@ def _serving(
 ) -> Iterator[int]:
     """Answer connections in a thread of its own; yield the port."""
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
+    connections: dict[asyncio.Task[None], StreamWriter] = {}
 
     async def serve() -> None:
         ended = asyncio.Event()
-        server = await asyncio.start_server(end_well, HOST, 0, ssl=tls)
+        server = await asyncio.start_server(begin, HOST, 0, ssl=tls)
         started.set_result((asyncio.get_running_loop(), ended, server.sockets[0].getsockname()[1]))
         await ended.wait()
+        await asyncio.sleep(LAST_COMERS_SECONDS)  # a closed server leaves open whom it has just let in
         server.close()
+        for writer in connections.values():  # also of those who came too late to be answered
+            writer.transport.abort()
+        await asyncio.sleep(0)  # in which the loop closes their sockets
+
+    def begin(reader: StreamReader, writer: StreamWriter) -> None:
+        connections[asyncio.ensure_future(end_well(reader, writer))] = writer
 
     async def end_well(reader: StreamReader, writer: StreamWriter) -> None:
         # cancelled at the end, if it still goes on
