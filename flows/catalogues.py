@@ -12,9 +12,9 @@ from flows.limits import asked
 from flows.outcomes import told
 from flows.plan import BackupPlan
 
-Catalogues = dict[str, dict[BackupId, Copy]]
 CATALOGUE_SECONDS = 900.0  # to list a store and read some hundred small objects, which some do slowly
 
+Catalogues = dict[str, dict[BackupId, Copy]]
 OnFailure = Callable[[Store, WorldError], None]
 
 

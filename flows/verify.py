@@ -83,17 +83,18 @@ def verify(
     proof = _proof(loaded, copy, loaded.verify.tier if tier == "plan" else tier)
     proof.seconds = time.monotonic() - began
     at = datetime.now(UTC)
-    reports.publish_verification(loaded, copy, proof, at)
     bad_news = _bad_news(copy, proof)
+    unwritten: WorldError | None = None
     try:
         record(loaded, copy, proof, at, secrets.token_hex(3))
-    except WorldError as error:
-        if not bad_news:
-            raise
-        bad_news.message += f"; not all of that could be written down: {error.message}"
+    except WorldError as error:  # told last: a person hears the verdict all the same
+        unwritten = error
+    reports.publish_verification(loaded, copy, proof, at)
     reports.publish_catalogue(loaded)
-    if bad_news:
-        raise bad_news
+    if bad_news and unwritten:
+        bad_news.message += f"; not all of that could be written down: {unwritten.message}"
+    if failure := bad_news or unwritten:
+        raise failure
     return Completed(message=copy.backup_id)
 
 

@@ -1,13 +1,10 @@
 """The catalogues of all destinations: one that hangs is left out like one that is down."""
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from blocks.errors import StoreUnreachable
-from blocks.stores import LocalStore, StoredObject
 from flows.catalogues import read_all
 from tests.servers.backups import store_backup
 from tests.servers.plan import PlanOnDisk
@@ -15,20 +12,7 @@ from tests.servers.plan import PlanOnDisk
 LOCAL = {"name": "local", "kind": "local", "path": "store"}
 SECOND = {"name": "second", "kind": "local", "path": "second"}
 
-
-@pytest.fixture(autouse=True)
-def hanging_second(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever lists `second` waits for the test's end."""
-    listed, ended = LocalStore.list, threading.Event()
-
-    def hang(store: LocalStore, prefix: str = "") -> Iterator[StoredObject]:
-        if store.name == "second":
-            ended.wait(60)
-        yield from listed(store, prefix)
-
-    monkeypatch.setattr(LocalStore, "list", hang)
-    yield
-    ended.set()
+pytestmark = pytest.mark.usefixtures("hanging_second")
 
 
 def test_what_another_destination_holds_is_read_all_the_same(plan: PlanOnDisk) -> None:

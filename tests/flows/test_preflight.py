@@ -1,13 +1,10 @@
 """Before a backup every destination is looked at: one that hangs counts as one that is down."""
 
-import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from blocks.errors import StoreUnreachable
-from blocks.stores import LocalStore, StoredObject
 from flows.tasks import preflight
 from tests.servers.backups import store_backup
 from tests.servers.plan import PlanOnDisk
@@ -15,21 +12,7 @@ from tests.servers.plan import PlanOnDisk
 LOCAL = {"name": "local", "kind": "local", "path": "store"}
 SECOND = {"name": "second", "kind": "local", "path": "second"}
 
-
-@pytest.fixture(autouse=True)
-def hanging_second(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whoever lists `second` waits for the test's end."""
-    listed, ended = LocalStore.list, threading.Event()
-
-    def hang(store: LocalStore, prefix: str = "") -> Iterator[StoredObject]:
-        if store.name == "second":
-            ended.wait(60)
-        yield from listed(store, prefix)
-
-    monkeypatch.setattr(LocalStore, "list", hang)
-    monkeypatch.setattr(preflight, "LOOK_SECONDS", 0.05)
-    yield
-    ended.set()
+pytestmark = pytest.mark.usefixtures("hanging_second")
 
 
 def test_beside_another_destination_one_that_hangs_is_warned_of(
@@ -44,7 +27,10 @@ def test_beside_another_destination_one_that_hangs_is_warned_of(
     assert warnings == ["the store second cannot be read: second gave no answer within 2 s"]
 
 
-def test_an_only_destination_that_hangs_is_unreachable(plan: PlanOnDisk) -> None:
+def test_an_only_destination_that_hangs_is_unreachable(
+    plan: PlanOnDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "LOOK_SECONDS", 0.05)
     plan.write(stores=[SECOND])
     with pytest.raises(StoreUnreachable, match=r"second gave no answer within 0\.05 s"):
         preflight._last_backup(plan.loaded)
